@@ -1,0 +1,5 @@
+"""``python -m leantrain``."""
+
+from leantrain.cli import main
+
+main()

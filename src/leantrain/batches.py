@@ -1,0 +1,70 @@
+"""Batches as ``default_collate`` makes them: taking rows of one, joining several, moving one to a device.
+
+A batch is any nesting of dicts, lists, tuples and named tuples. Its leaves are tensors whose first dimension is the
+batch, or lists of strings or bytes, one a sample (the only leaves that ``default_collate`` does not turn into tensors).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def take(batch: Any, positions: Tensor) -> Any:
+    """The batch made of the rows ``positions`` (K,) int64 of ``batch``."""
+    return _map(lambda leaf: leaf[positions] if isinstance(leaf, Tensor) else _pick(leaf, positions), [batch])
+
+
+def join(batches: list[Any]) -> Any:
+    """One batch of all the rows of ``batches``, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return _map(
+        lambda *leaves: (
+            torch.cat(leaves) if isinstance(leaves[0], Tensor) else sum(leaves, type(leaves[0])())
+        ),
+        batches,
+    )
+
+
+def to(batch: Any, device: torch.device | str | None) -> Any:
+    """``batch`` with its tensors on ``device``; everything else as it is."""
+    if device is None:
+        return batch
+    return _map(
+        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, [batch]
+    )
+
+
+def pin(batch: Any) -> Any:
+    """``batch`` with its tensors in page-locked memory."""
+    return _map(lambda leaf: leaf.pin_memory() if isinstance(leaf, Tensor) else leaf, [batch])
+
+
+def size(batch: Any) -> int | None:
+    """Rows of the first tensor found in ``batch``; None without any."""
+    found: list[int] = []
+    _map(lambda leaf: found.append(len(leaf)) if isinstance(leaf, Tensor) and leaf.ndim else None, [batch])
+    return found[0] if found else None
+
+
+def _pick(leaf: Any, positions: Tensor) -> Any:
+    return type(leaf)(leaf[i] for i in positions.tolist()) if isinstance(leaf, list | tuple) else leaf
+
+
+def _map(function: Callable[..., Any], batches: list[Any]) -> Any:
+    """``function`` of the leaves that stand at the same place in each of ``batches``, in the same nesting."""
+    first = batches[0]
+    if isinstance(first, Mapping):
+        return type(first)({key: _map(function, [b[key] for b in batches]) for key in first})  # pyright: ignore
+    if _is_leaf(first):
+        return function(*batches)
+    children = [_map(function, list(group)) for group in zip(*batches, strict=True)]
+    return type(first)(*children) if hasattr(first, "_fields") else type(first)(children)
+
+
+def _is_leaf(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return True
+    return len(value) > 0 and all(isinstance(item, str | bytes) for item in value)

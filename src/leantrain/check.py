@@ -1,0 +1,58 @@
+"""Checks of settings. Every message says what was given, what was expected and how to put it right."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+
+def fraction(name: str, value: Any, *, zero: bool = False, one: bool = True) -> float:
+    """``value`` as a float within (0, 1]; ``zero`` and ``one`` say whether the ends belong to the range."""
+    span = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+    number = _real(name, value, f"a number in {span}")
+    inside = (0 <= number if zero else 0 < number) and (number <= 1 if one else number < 1)
+    if not inside:
+        hint = f" For {number:g} % pass {number / 100:g}." if 1 < number <= 100 else ""
+        raise ValueError(f"{name}={value!r} is outside {span}. It is a share of the whole.{hint}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as a finite float above zero."""
+    number = _real(name, value, "a number above 0")
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name}={value!r} must be a finite number above 0.")
+    return number
+
+
+def integer(name: str, value: Any, *, least: int) -> int:
+    """``value`` as an int that is at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(
+            f"{name}={value!r} must be a whole number of at least {least}, not {type(value).__name__}."
+        )
+    if value < least:
+        raise ValueError(f"{name}={value!r} must be at least {least}.")
+    return int(value)
+
+
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
+    """``value`` if it is one of ``allowed``; otherwise a ValueError that names the nearest one."""
+    names = list(allowed)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Unknown {name} {value!r}.{hint} Known: {', '.join(names)}.")
+
+
+def _real(name: str, value: Any, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} must be {expected}, not {type(value).__name__}.")
+    return float(value)
+
+
+def portion(ratio: float, total: int) -> int:
+    """ceil(ratio * total), so that no group comes out empty, without the surprise of ceil(0.55 * 100) = 56."""
+    return math.ceil(round(ratio * total, 6))

@@ -1,0 +1,55 @@
+"""Features: an embedding of a data set that knows which data set it belongs to. N samples, D features each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The embedding of every sample.
+
+    Args:
+        values: (N, D) float32, row i belongs to sample i.
+        fingerprint: of the data set; empty when unknown.
+        extractor: what made them, in words.
+        seconds: how long that took.
+    """
+
+    values: Tensor
+    fingerprint: str = ""
+    extractor: str = ""
+    seconds: float = 0.0
+
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """ValueError when these features were made from another data set than the one named."""
+        if self.fingerprint and fingerprint and self.fingerprint != fingerprint:
+            raise ValueError(
+                f"These features belong to another data set (fingerprint {self.fingerprint[:12]}, this one has "
+                f"{fingerprint[:12]}). The data changed since they were made: embed it again."
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file."""
+        from safetensors.torch import save_file
+
+        facts = {"fingerprint": self.fingerprint, "extractor": self.extractor, "seconds": repr(self.seconds)}
+        save_file({"features": self.values.contiguous()}, str(path), metadata=facts)
+
+    @staticmethod
+    def load(path: str | Path) -> "Features":
+        """Read what ``save`` wrote. ValueError, naming the file, when it is something else."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                facts = file.metadata() or {}
+                values = file.get_tensor("features")
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is not a whole features file ({error}). Embed the data set again."
+            ) from error
+        return Features(
+            values, facts.get("fingerprint", ""), facts.get("extractor", ""), float(facts.get("seconds", 0))
+        )

@@ -1,0 +1,65 @@
+"""Embedding passes: every sample of a data set through an extractor, in order. B = samples of a batch."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from leantrain.embed.extractors import penultimate
+from leantrain.embed.features import Features
+
+
+def embed(
+    loader: DataLoader[Any], extractor: Callable[[Any], Tensor], *, name: str = "", batch_size: int | None = None
+) -> Features:
+    """Embed every sample of ``loader``'s data set, in the data set's own order.
+
+    Args:
+        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler is not.
+        extractor: function of a batch that gives (B, D) features, for example ``pretrained("resnet18")``.
+        name: of the extractor, kept with the features.
+        batch_size: of this pass; by default the loader's.
+
+    Raises:
+        ValueError: the extractor gives something else than one row a sample.
+    """
+    start = time.perf_counter()
+    batch_size = batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128
+    ordered = DataLoader(
+        loader.dataset,
+        batch_size=batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=loader.worker_init_fn,
+        # A generator of its own: the pass must not draw from torch's global one.
+        generator=torch.Generator().manual_seed(0),
+    )
+    size, rows = len(loader.dataset), []  # pyright: ignore[reportArgumentType]
+    for batch in ordered:
+        features = extractor(batch)
+        expected = min(batch_size, size - sum(map(len, rows)))
+        if features.ndim != 2 or len(features) != expected:
+            raise ValueError(
+                f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
+                "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
+            )
+        rows.append(features.detach().float().cpu())
+    fingerprint = str(getattr(loader.dataset, "fingerprint", ""))
+    return Features(torch.cat(rows), fingerprint, name, time.perf_counter() - start)
+
+
+def snapshot(
+    model: nn.Module, loader: DataLoader[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> Callable[[], Features]:
+    """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
+
+    Args:
+        model: the model being trained; its features are those before its last linear layer.
+        loader: the training DataLoader.
+        forward: how a batch goes through the model; by default ``model(batch[0])``.
+    """
+    return lambda: embed(loader, penultimate(model, forward=forward), name="snapshot of the model being trained")

@@ -1,0 +1,88 @@
+"""What ``wrap`` takes in: checks of the user's DataLoader, its labels, and its twin with another batch sampler."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from leantrain.stream import Stream
+
+
+def check_loader(loader: Any) -> int:
+    """The size of the data set of a DataLoader that can be wrapped; an error that says what to use otherwise."""
+    if not isinstance(loader, DataLoader):
+        raise TypeError(f"wrap() takes a torch DataLoader, not {type(loader).__name__}.")
+    if isinstance(loader.dataset, IterableDataset):
+        raise TypeError(
+            "wrap() chooses samples by index, which an IterableDataset does not have. Use a map-style data set "
+            "(__getitem__ and __len__); one that fits in memory can be made by list(dataset)."
+        )
+    if loader.batch_sampler is None:
+        raise ValueError(
+            "wrap() needs a DataLoader that makes batches: pass batch_size=... or batch_sampler=..."
+        )
+    if not getattr(loader, "in_order", True):
+        raise ValueError(
+            "wrap() needs batches in the order they were asked for: use DataLoader(in_order=True)."
+        )
+    try:
+        size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    except TypeError as error:
+        raise TypeError("wrap() needs a data set with a length: give it a __len__.") from error
+    if size == 0:
+        raise ValueError("The data set is empty: there is nothing to select from.")
+    return size
+
+
+def twin(loader: DataLoader[Any], stream: Stream, *, keep_samples: bool) -> DataLoader[Any]:
+    """The user's DataLoader fed by ``stream``; with ``keep_samples`` it gives lists of samples, not collated."""
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=stream,  # pyright: ignore[reportArgumentType]
+        num_workers=loader.num_workers,
+        collate_fn=_samples if keep_samples else loader.collate_fn,
+        pin_memory=loader.pin_memory and not keep_samples,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
+
+
+def labels(dataset: Any, targets: Any, size: int) -> Tensor | None:
+    """(N,) int64 class labels: those given; else the data set's own, through ``Subset``; else None."""
+    given = targets is not None
+    targets = targets if given else _own_labels(dataset)
+    if targets is None:
+        return None
+    try:
+        found = torch.as_tensor(targets).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        if not given:  # boxes, masks, texts: not class labels
+            return None
+        raise TypeError(f"targets must be one class label a sample, as integers: {error}") from error
+    if found.shape != (size,) or found.is_floating_point() or found.is_complex():
+        if not given:
+            return None
+        raise ValueError(
+            f"targets have shape {tuple(found.shape)} and type {found.dtype}; expected one integer class label for each "
+            f"of the {size} samples."
+        )
+    return found.long()
+
+
+def _samples(samples: list[Any]) -> list[Any]:
+    return samples
+
+
+def _own_labels(dataset: Any) -> Any:
+    if isinstance(dataset, Subset):
+        inner = _own_labels(dataset.dataset)
+        return None if inner is None else [inner[i] for i in dataset.indices]
+    for name in ("targets", "labels"):
+        if getattr(dataset, name, None) is not None:
+            return getattr(dataset, name)
+    return None

@@ -1,0 +1,94 @@
+"""The ledger: what is known of each sample, as a structure of arrays (25 bytes a sample)."""
+
+import torch
+from torch import Tensor
+
+NEVER = -1
+
+
+class Ledger:
+    """Per-sample facts, indexed by the data set's own index. N is the size of the data set.
+
+    Attributes:
+        loss: (N,) float32, the last loss seen, in a training step or a scoring pass; NaN before.
+        loss_epoch: (N,) int16, the epoch of ``loss``; -1 before.
+        score: (N,) float32, the last loss of a scoring pass (eval mode, no gradient); NaN before.
+        score_epoch: (N,) int16, the epoch of ``score``; -1 before.
+        correct: (N,) int8, whether the last prediction was right; -1 while unknown.
+        confidence: (N,) float32, the last largest softmax probability over classes; NaN while unknown.
+        forgotten: (N,) int16, forgetting events: right at one training presentation, wrong at the next.
+        trained: (N,) int32, how often the sample was trained on.
+        trained_epoch: (N,) int16, the last epoch in which it was; -1 before.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.loss = torch.full((size,), torch.nan)
+        self.loss_epoch = torch.full((size,), NEVER, dtype=torch.int16)
+        self.score = torch.full((size,), torch.nan)
+        self.score_epoch = torch.full((size,), NEVER, dtype=torch.int16)
+        self.correct = torch.full((size,), NEVER, dtype=torch.int8)
+        self.confidence = torch.full((size,), torch.nan)
+        self.forgotten = torch.zeros(size, dtype=torch.int16)
+        self.trained = torch.zeros(size, dtype=torch.int32)
+        self.trained_epoch = torch.full((size,), NEVER, dtype=torch.int16)
+
+    def record_training(
+        self,
+        epoch: int,
+        indices: Tensor,
+        losses: Tensor,
+        correct: Tensor | None = None,
+        confidence: Tensor | None = None,
+    ) -> None:
+        """Take note of one training step on ``indices`` (B,). A loss that is not finite is counted but not kept."""
+        self.trained.index_add_(0, indices, torch.ones(len(indices), dtype=torch.int32))
+        self.trained_epoch[indices] = epoch
+        if correct is not None:
+            lapsed = (self.correct[indices] == 1) & ~correct
+            self.forgotten.index_add_(0, indices, lapsed.to(torch.int16))
+        self._record(epoch, indices, losses, correct, confidence)
+
+    def record_scores(
+        self,
+        epoch: int,
+        indices: Tensor,
+        losses: Tensor,
+        correct: Tensor | None = None,
+        confidence: Tensor | None = None,
+    ) -> None:
+        """Take note of one scoring pass over ``indices`` (B,)."""
+        finite = losses.isfinite()
+        self.score[indices[finite]] = losses[finite]
+        self.score_epoch[indices[finite]] = epoch
+        self._record(epoch, indices, losses, correct, confidence)
+
+    def scored_within(self, indices: Tensor, epoch: int, age: int) -> bool:
+        """Whether every sample of ``indices`` was scored in the last ``age`` epochs, this one included."""
+        taken = self.score_epoch[indices]
+        return bool(((taken != NEVER) & (epoch - taken.long() < age)).all())
+
+    def _record(
+        self, epoch: int, indices: Tensor, losses: Tensor, correct: Tensor | None, confidence: Tensor | None
+    ) -> None:
+        finite = losses.isfinite()
+        self.loss[indices[finite]] = losses[finite]
+        self.loss_epoch[indices[finite]] = epoch
+        if correct is not None:
+            self.correct[indices] = correct.to(torch.int8)
+        if confidence is not None:
+            self.confidence[indices] = confidence
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All arrays by name."""
+        return {name: value.clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the arrays of ``state_dict``; another data set's size is refused."""
+        for name, value in self.state_dict().items():
+            if name not in state or state[name].shape != value.shape:
+                given = tuple(state[name].shape) if name in state else "nothing"
+                raise ValueError(
+                    f"Ledger array {name!r} has shape {given}; this data set needs {tuple(value.shape)}."
+                )
+            getattr(self, name).copy_(state[name])

@@ -1,0 +1,356 @@
+"""``wrap``: the user's DataLoader, its batches, fewer samples. The loader plans, loads, scores, selects and records.
+
+N = size of the data set, B = samples of a batch, K = samples kept of it.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+
+from leantrain import batches, check, intake
+from leantrain.ledger import Ledger
+from leantrain.scoring import Scores, check_losses, judge
+from leantrain.selector import Plan, Run, Selector
+from leantrain.stats import Stats
+from leantrain.stream import Request, Stream
+
+Nonfinite = Literal["raise", "skip", "keep"]
+
+
+def wrap(
+    loader: DataLoader[Any],
+    selector: Selector,
+    *,
+    score: Callable[[Any], Tensor | Scores] | None = None,
+    epochs: float | None = None,
+    targets: Any = None,
+    seed: int = 0,
+    nonfinite: Nonfinite = "raise",
+) -> "Loader":
+    """Wrap a DataLoader so that it gives only the samples worth training on.
+
+    Args:
+        loader: any map-style DataLoader. Its data set, sampler, batch size, workers, ``collate_fn`` and pinning stay.
+        selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``.
+        score: function of a batch that gives one loss a sample, for methods that need it: ``scorer(model, loss_fn)``.
+        epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
+            epoch is cut short.
+        targets: (N,) class labels, for methods that work class by class. By default those of the data set.
+        seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
+        nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
+            model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
+            PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected.
+
+    Raises:
+        TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
+    """
+    return Loader(
+        loader, selector, score=score, epochs=epochs, targets=targets, seed=seed, nonfinite=nonfinite
+    )
+
+
+class Loader:
+    """Iterates like the DataLoader it wraps; made by ``wrap``.
+
+    Attributes:
+        ledger: the per-sample facts.
+        selector: the method.
+        stats: counts and seconds so far.
+        epoch: the running epoch, or between epochs the next one. An epoch ends when its iterator is exhausted, or when
+            a new iterator is made after at least one training step.
+    """
+
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        selector: Selector,
+        *,
+        score: Callable[[Any], Tensor | Scores] | None,
+        epochs: float | None,
+        targets: Any,
+        seed: int,
+        nonfinite: Nonfinite,
+    ) -> None:
+        if isinstance(loader, Loader):
+            raise TypeError(
+                "This loader is wrapped already. Compose the selectors: wrap(loader, left | right)."
+            )
+        size = intake.check_loader(loader)
+        if not isinstance(selector, Selector):
+            raise TypeError(
+                f"selector must be a Selector such as InfoBatch(), not {type(selector).__name__}."
+            )
+        if score is not None and not callable(score):
+            raise TypeError(
+                "score must be a function of a batch, for example leantrain.scorer(model, loss_fn)."
+            )
+        if "score" in selector.needs and score is None:
+            raise ValueError(
+                f"{type(selector).__name__} judges samples by their losses and needs a scoring function: "
+                "wrap(loader, ..., score=leantrain.scorer(model, F.cross_entropy))."
+            )
+        self.selector = selector
+        self.ledger = Ledger(size)
+        self.stats = Stats()
+        self.epoch = 0
+        self._user = loader
+        self._score = score
+        self._nonfinite = check.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
+        self._run = Run(
+            size=size,
+            batch_size=getattr(loader.batch_sampler, "batch_size", None) or 1,
+            epochs=None if epochs is None else check.positive("epochs", epochs),
+            seed=check.integer("seed", seed, least=0),
+            ledger=self.ledger,
+            targets=intake.labels(loader.dataset, targets, size),
+            fingerprint=str(getattr(loader.dataset, "fingerprint", "")),
+        )
+        selector.setup(self._run)
+        # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
+        self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
+        self._stream = Stream(loader, selector, self._run, self.stats)
+        self._inner = intake.twin(loader, self._stream, keep_samples=self._samples)
+        self._plan: Plan | None = None
+        self._weights: Tensor | None = None  # (N,) weights of the running epoch
+        self._current: Tensor | None = None  # indices of the batch handed out last
+        self._position = 0.0  # share of the running epoch that is done
+        self._reduced = False  # whether the running epoch had a training step
+
+    @property
+    def dataset(self) -> Any:
+        """The user's data set."""
+        return self._user.dataset
+
+    @property
+    def sampler(self) -> Any:
+        """The user's sampler."""
+        return self._user.sampler
+
+    @property
+    def batch_size(self) -> int | None:
+        """The user's batch size."""
+        return self._stream.batch_size
+
+    @property
+    def indices(self) -> Tensor:
+        """(B,) int64 data set indices of the batch handed out last."""
+        if self._current is None:
+            raise RuntimeError("No batch was handed out yet: iterate over the loader first.")
+        return self._current
+
+    @property
+    def progress(self) -> float:
+        """Share of the training done, 0 to 1, the batch handed out last included. Needs ``epochs``."""
+        epochs = self._run.need_epochs("progress")
+        share = min(1.0, max(0.0, epochs - self.epoch))  # a last epoch may be cut short
+        return min(1.0, (self.epoch + share * self._position) / epochs)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the running epoch, or between epochs of the next one."""
+        if self._plan is None:
+            start = time.perf_counter()
+            plan = self.selector.plan(self.epoch, torch.arange(self._run.size))
+            self._check_plan(plan)
+            self._plan = plan
+            self.stats.plan_seconds += time.perf_counter() - start
+        return self._plan
+
+    def __len__(self) -> int:
+        """Batches of this epoch; for online methods the most that there can be."""
+        return self._stream.length(self.plan)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._reduced:  # the last epoch was left early
+            self._end_epoch()
+        self._start_epoch()
+        pieces: list[Any] = []  # samples of the open batch, as loaded
+        opened = torch.empty(0, dtype=torch.int64)  # and their indices
+        batches_given, fresh = 0, False
+        for request, data in self._loaded():
+            self._position = request.position
+            if request.kind == "train":
+                batches_given += 1
+                yield self._hand_out(request.indices, data)
+                continue
+            fresh, kept = True, request.indices
+            if request.kind == "score":
+                positions = self._judge(request, self._collate(data))
+                kept, data = kept[positions], self._take(data, positions)
+            if len(kept):
+                pieces.append(data)
+                opened = torch.cat([opened, kept])
+            size = self._stream.batch_size or 1
+            while len(opened) >= size:
+                whole, count = self._join(pieces), torch.arange(len(opened))
+                pieces = [self._take(whole, count[size:])] if len(opened) > size else []
+                now, opened = opened[:size], opened[size:]
+                batches_given += 1
+                yield self._hand_out(now, self._take(whole, count[:size]))
+        if len(opened) and self._stream.last_epoch and not self._stream.drop_last:
+            batches_given += 1
+            yield self._hand_out(opened, self._join(pieces))
+            opened = opened[:0]
+        if fresh:
+            self._stream.open = opened
+        if not batches_given:
+            who = type(self.selector).__name__
+            warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
+        self._end_epoch()
+
+    def reduce(self, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
+        """The training loss of the batch handed out last: records, weighs and averages.
+
+        Args:
+            losses: (B,) one loss a sample, with gradient.
+            logits: (B, C) class scores, for methods that need correctness or confidence.
+            targets: (B,) class labels, likewise.
+
+        Returns:
+            The mean of weight times loss, a scalar to call ``backward`` on. With all weights 1 it is ``losses.mean()``.
+
+        Raises:
+            ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.
+            FloatingPointError: a NaN or infinite loss, unless ``wrap(nonfinite=...)`` says otherwise.
+        """
+        indices = self.indices
+        losses = check_losses(losses, len(indices), "reduce(losses)")
+        correct, confidence = judge(logits, targets)
+        if correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
+            raise ValueError(
+                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}. Call "
+                "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
+            )
+        seen = losses.detach().float().cpu()
+        finite = bool(seen.isfinite().all())
+        if not finite and self._nonfinite == "raise":
+            raise FloatingPointError(_broken(indices, seen, "training"))
+        self._reduced = True
+        self.stats.steps += 1
+        self.stats.trained += len(indices)
+        self.ledger.record_training(self.epoch, indices, seen, *_on_cpu(correct, confidence))
+        if not finite and self._nonfinite == "skip":
+            warnings.warn(_broken(indices, seen, "training") + " The step is skipped.", stacklevel=2)
+            self.stats.skipped_steps += 1
+            return losses.new_zeros((), requires_grad=True)
+        if self._weights is None:
+            return losses.mean()
+        return (losses * self._weights[indices].to(losses)).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on after this epoch: selector, ledger, open batch. Call it between epochs."""
+        if self._position:
+            raise RuntimeError(
+                "state_dict() was called within an epoch; call it after the epoch's last batch."
+            )
+        return {
+            "epoch": self.epoch,
+            "open": self._stream.open,
+            "selector": self.selector.state_dict(),
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``, with a loader made in the same way."""
+        self.ledger.load_state_dict(state["ledger"])
+        self.selector.load_state_dict(state["selector"])
+        self.epoch, self._stream.open, self._plan = state["epoch"], state["open"], None
+
+    def _start_epoch(self) -> None:
+        plan = self.plan
+        self._weights = None
+        if plan.weights is not None:
+            self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
+        self._stream.start(self.epoch, plan)
+        self._position = 0.0
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        self._plan, self._position, self._reduced = None, 0.0, False
+
+    def _loaded(self) -> Iterator[tuple[Request, Any]]:
+        """Each request of the epoch with its data, as the workers deliver them."""
+        source = iter(self._inner)
+        while True:
+            start, deciding = time.perf_counter(), self.stats.select_seconds
+            try:
+                data = next(source)
+            except StopIteration:
+                return
+            except Exception as error:
+                if self._stream.requests:
+                    wanted = self._stream.requests[0].indices.tolist()
+                    error.add_note(f"leantrain: the batch being loaded holds the samples {wanted}.")
+                raise
+            request = self._stream.requests.popleft()
+            self.stats.loaded += len(request.indices)
+            waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
+            self.stats.fetch_cost.append(waited / len(request.indices))
+            yield request, data
+
+    def _judge(self, request: Request, batch: Any) -> Tensor:
+        """Score an original batch and ask the selector: (K,) kept positions."""
+        assert self._score is not None
+        start = time.perf_counter()
+        scores = self._score(batch)
+        scores = scores if isinstance(scores, Scores) else Scores(scores)
+        losses = check_losses(scores.losses, len(request.indices), "score(batch)").detach().float().cpu()
+        finite = losses.isfinite()
+        if self._nonfinite == "raise" and not finite.all():
+            raise FloatingPointError(_broken(request.indices, losses, "scoring"))
+        self.ledger.record_scores(
+            self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence)
+        )
+        spent = time.perf_counter() - start
+        self.stats.scored += len(losses)
+        self.stats.score_seconds += spent
+        self.stats.score_cost.append(spent / len(losses))
+        usable = finite.nonzero().flatten()
+        return usable[self._stream.select(request.number, request.indices[usable], losses[usable])]
+
+    def _hand_out(self, indices: Tensor, data: Any) -> Any:
+        self._current = indices
+        batch = self._collate(data)
+        pin = self._samples and self._user.pin_memory and torch.cuda.is_available()
+        return batches.pin(batch) if pin else batch
+
+    def _collate(self, data: Any) -> Any:
+        return self._user.collate_fn(data) if self._samples else data
+
+    def _take(self, data: Any, positions: Tensor) -> Any:
+        return [data[i] for i in positions.tolist()] if self._samples else batches.take(data, positions)
+
+    def _join(self, pieces: list[Any]) -> Any:
+        return [sample for piece in pieces for sample in piece] if self._samples else batches.join(pieces)
+
+    def _check_plan(self, plan: Plan) -> None:
+        who, size = type(self.selector).__name__, self._run.batch_size
+        if plan.weights is not None and plan.weights.shape != plan.indices.shape:
+            raise ValueError(
+                f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights."
+            )
+        if len(plan.indices) == 0:
+            raise ValueError(f"{who} selects no sample for epoch {self.epoch}.")
+        if len(plan.indices) < size <= self._run.size:
+            raise ValueError(
+                f"{who} selects {len(plan.indices)} samples, fewer than one batch of {size}. Select more, or use a "
+                "smaller batch."
+            )
+
+
+def _on_cpu(*facts: Tensor | None) -> list[Tensor | None]:
+    return [None if fact is None else fact.cpu() for fact in facts]
+
+
+def _broken(indices: Tensor, losses: Tensor, step: str) -> str:
+    broken = indices[~losses.isfinite()].tolist()
+    more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
+    return (
+        f"The {step} loss of sample {broken[:10]}{more} (indices into the data set) is NaN or infinite. Look at these "
+        'samples and the learning rate; nonfinite="skip" or "keep" in wrap() goes on.'
+    )

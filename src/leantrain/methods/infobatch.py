@@ -1,0 +1,59 @@
+"""InfoBatch: drop a random part of the easy samples, weigh the rest of them up. N = size of the data set."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+from leantrain.rng import choose, generator
+from leantrain.selector import Plan, Run, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class InfoBatch(Selector):
+    """Unbiased dynamic pruning: of the samples whose last loss is below the mean, a random share is skipped.
+
+    Args:
+        prune_ratio: r, the share of the below-mean samples that an epoch skips. The share of all samples skipped is
+            r times the share below the mean, so less than r.
+        delta: share of the training after which every sample is used again with weight 1.
+
+    Cost: no extra forward pass; losses are those of the training steps. Needs the length of the training.
+
+    Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024,
+    arXiv 2303.04947.
+
+    Differs from the paper: the number of kept samples is exact (k of n) instead of a coin a sample, with weight n / k,
+    which is 1 / (1 - r) up to rounding and keeps the expectation exact. Differs from the authors' code: samples not
+    seen yet are always used, nothing global is touched, and the weights end with the pruning also where
+    ``epochs * delta`` is not whole.
+    """
+
+    prune_ratio: float = 0.5
+    delta: float = 0.875
+
+    def __post_init__(self) -> None:
+        check.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        check.fraction("delta", self.delta, zero=True)
+
+    def setup(self, run: Run) -> None:
+        super().setup(run)
+        run.need_epochs("InfoBatch")
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        if epoch >= self.delta * self.run.need_epochs("InfoBatch"):  # annealing, section 3.3
+            return Plan(pool)
+        rng = generator(self.run.seed, epoch, "infobatch")
+        return prune(pool, self.run.ledger.loss[pool], self.prune_ratio, rng)
+
+
+def prune(pool: Tensor, losses: Tensor, prune_ratio: float, rng: torch.Generator) -> Plan:
+    """One epoch's plan from ``losses`` (N,) of ``pool`` (N,); NaN marks a sample not seen yet."""
+    easy = losses < losses.nanmean()  # Eq. 3: prune only below the mean; False for NaN
+    easy_pool = pool[easy]
+    kept = easy_pool[choose(len(easy_pool), check.portion(1 - prune_ratio, len(easy_pool)), rng)]
+    weight = len(easy_pool) / max(len(kept), 1)  # Eq. 4: 1 / (1 - r)
+    indices = torch.cat([pool[~easy], kept])
+    weights = torch.cat([torch.ones(len(indices) - len(kept)), torch.full((len(kept),), weight)])
+    return Plan(indices, weights)

@@ -1,0 +1,110 @@
+"""Random subsets: RPC and RPD (fixed), and RS2 (a new one each epoch). The controls that other methods must beat.
+
+N = size of the data set, C = classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+from leantrain.rng import choose, generator
+from leantrain.selector import Plan, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class RPD(Selector):
+    """Random per data set: one fixed random subset of the whole.
+
+    Args:
+        keep_ratio: share of the pool kept, ceil(keep_ratio * N) samples. The sources use 0.8.
+
+    Source: the control of the IDS and ADONIS paper, Table A1. Differs from the paper: nothing.
+    """
+
+    keep_ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        check.fraction("keep_ratio", self.keep_ratio)
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        rng = generator(self.run.seed, 0, "rpd")  # always epoch 0: the subset is fixed
+        return Plan(pool[choose(len(pool), check.portion(self.keep_ratio, len(pool)), rng)])
+
+
+@dataclass(kw_only=True, eq=False)
+class RPC(Selector):
+    """Random per class: one fixed random subset of each class. Needs class labels.
+
+    Args:
+        keep_ratio: share of each class kept, ceil(keep_ratio * N_c) samples, so no class vanishes.
+
+    Source: the control of the IDS and ADONIS paper, Table A1. Differs from the paper: nothing.
+    """
+
+    keep_ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        check.fraction("keep_ratio", self.keep_ratio)
+
+    def setup(self, run: Any) -> None:
+        super().setup(run)
+        run.need_targets("RPC")
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        labels = self.run.need_targets("RPC")[pool]
+        kept = []
+        for label in labels.unique().tolist():
+            members = pool[labels == label]
+            rng = generator(self.run.seed, 0, "rpc", label)
+            kept.append(members[choose(len(members), check.portion(self.keep_ratio, len(members)), rng)])
+        return Plan(torch.cat(kept).sort().values)
+
+
+@dataclass(kw_only=True, eq=False)
+class RS2(Selector):
+    """Repeated random subsets: each epoch takes the next samples of a random permutation.
+
+    Without replacement until all samples were used; then a fresh permutation follows. Where an epoch spans two
+    permutations, samples that it already holds move to the end of the new one, so no epoch holds a sample twice.
+
+    Args:
+        keep_ratio: share of the pool used in each epoch, ceil(keep_ratio * N) samples.
+
+    Source: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR 2024,
+    arXiv 2305.18424 (the variant without replacement). Differs from the paper: epochs that span two permutations, as
+    said above; the paper's epochs divide the data set evenly.
+    """
+
+    keep_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        check.fraction("keep_ratio", self.keep_ratio)
+
+    def setup(self, run: Any) -> None:
+        super().setup(run)
+        self._pool = torch.empty(0, dtype=torch.int64)  # what the permutations are of
+        self._rest = self._pool  # what this permutation still holds
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        if not torch.equal(pool, self._pool):  # a composed selector gave another pool: start over within it
+            self._pool, self._rest = pool, pool[:0]
+        count = check.portion(self.keep_ratio, len(pool))
+        taken = self._rest[:count]
+        self._rest = self._rest[count:]
+        if len(taken) < count:
+            rng = generator(self.run.seed, epoch, "rs2")
+            fresh = pool[torch.randperm(len(pool), generator=rng)]
+            held = torch.isin(fresh, taken)
+            fresh = torch.cat([fresh[~held], fresh[held]])
+            missing = count - len(taken)
+            taken, self._rest = torch.cat([taken, fresh[:missing]]), fresh[missing:]
+        return Plan(taken.sort().values)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pool": self._pool, "rest": self._rest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._pool, self._rest = state["pool"], state["rest"]

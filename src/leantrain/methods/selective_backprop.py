@@ -1,0 +1,86 @@
+"""Selective-Backprop and its stale variant: large losses are likelier to be trained on. B = samples of a batch."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+from leantrain.rng import generator
+from leantrain.selector import Batch, Run, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class SB(Selector):
+    """Keeps each sample by a coin of probability CDF(loss) ** beta, CDF over the most recent losses.
+
+    Args:
+        beta: selectivity; on average 1 / (beta + 1) of the samples is kept.
+        history: R, the number of recent losses that the CDF is taken over.
+        start_epoch: number of epochs at the start that train on everything (priming).
+
+    Cost: a forward pass without gradient for every sample, then forward and backward for the kept ones:
+    1 + 3 / (beta + 1) units a sample.
+
+    Source: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019, arXiv 1910.00762.
+
+    Differs from the paper: nothing. As in ADONIS, a batch is judged after all its losses are in the history; the CDF
+    is the share of the history strictly below the loss. Kept samples fill training batches of the full size.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    beta: float = 2.0
+    history: int = 1024
+    start_epoch: int = 1
+
+    def __post_init__(self) -> None:
+        check.positive("beta", self.beta)
+        check.integer("history", self.history, least=2)
+        check.integer("start_epoch", self.start_epoch, least=0)
+
+    def setup(self, run: Run) -> None:
+        super().setup(run)
+        self._recent = torch.empty(0)
+
+    def loss_age(self, epoch: int) -> int | None:
+        return None if epoch < self.start_epoch else 1
+
+    def select(self, batch: Batch) -> Tensor:
+        self._recent = torch.cat([self._recent, batch.losses])[-self.history :]
+        probability = cdf(self._recent, batch.losses) ** self.beta
+        rng = generator(self.run.seed, batch.epoch, "selective-backprop", batch.number)
+        return (torch.rand(len(probability), generator=rng) < probability).nonzero().flatten()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"recent": self._recent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._recent = state["recent"]
+
+
+@dataclass(kw_only=True, eq=False)
+class StaleSB(SB):
+    """Selective-Backprop that uses a sample's loss for several epochs before it scores again.
+
+    Args:
+        staleness: for how many epochs a loss counts as current; 1 is plain SB.
+
+    Cost: 1 / staleness + 3 / (beta + 1) units a sample. Epochs that use stored losses load only what they train on.
+    Source and differences: as SB.
+    """
+
+    staleness: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check.integer("staleness", self.staleness, least=1)
+
+    def loss_age(self, epoch: int) -> int | None:
+        return None if epoch < self.start_epoch else self.staleness
+
+
+def cdf(history: Tensor, losses: Tensor) -> Tensor:
+    """Share of ``history`` strictly below each of ``losses`` (B,). Returns (B,) float32 in [0, 1)."""
+    return torch.searchsorted(history.sort().values, losses) / len(history)

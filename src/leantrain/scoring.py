@@ -1,0 +1,147 @@
+"""Scoring passes: the loss of each sample of a batch, without a trace left on the model. B = samples of a batch."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from leantrain import batches
+
+
+class Scores(NamedTuple):
+    """What a scoring pass tells of each sample.
+
+    Args:
+        losses: (B,) float32.
+        correct: (B,) bool, or None when the outputs are not class scores.
+        confidence: (B,) float32, the largest softmax probability over classes, or None.
+    """
+
+    losses: Tensor
+    correct: Tensor | None = None
+    confidence: Tensor | None = None
+
+
+def scorer(
+    model: nn.Module,
+    loss_fn: Callable[..., Tensor],
+    *,
+    forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Callable[[Any], Scores]:
+    """A scoring function for ``wrap(score=...)``.
+
+    The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
+    streams of torch are afterwards what they were.
+
+    Args:
+        model: the model being trained.
+        loss_fn: a functional loss (``F.cross_entropy``), a loss module, or any function of (outputs, targets) that
+            gives one loss a sample. ``reduction="none"`` is set where the loss knows it.
+        forward: how a batch becomes (outputs, targets). By default a batch is a pair (inputs, targets). For others,
+            say: ``forward=lambda model, batch: (model(batch["pixels"]), batch["label"])``.
+        device: where batches are moved to; by default where the model's parameters are.
+        dtype: run under autocast with this type, for example ``torch.bfloat16``.
+
+    Returns:
+        A function of a batch that gives ``Scores``.
+    """
+    per_sample = _per_sample(loss_fn)
+    forward = forward or _pair
+
+    def score(batch: Any) -> Scores:
+        parameter = next(model.parameters(), None)
+        place = torch.device(device or (parameter.device if parameter is not None else "cpu"))
+        moved = batches.to(batch, place)
+        with undisturbed(model, place), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
+            outputs, targets = forward(model, moved)
+            losses = per_sample(outputs, targets)
+        return Scores(losses, *judge(outputs, targets))
+
+    return score
+
+
+class undisturbed:  # noqa: N801 - reads as a statement: with undisturbed(model, device)
+    """Eval mode and no gradient within; training flags and random streams restored on leaving, also after an error."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+
+    def __enter__(self) -> None:
+        self.training = [module for module in self.model.modules() if module.training]
+        self.grad = torch.no_grad()
+        self.rng = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+        self.grad.__enter__()
+        self.rng.__enter__()
+        self.model.eval()
+
+    def __exit__(self, *error: Any) -> None:
+        for module in self.training:  # module by module: a user may keep some layers in eval mode
+            module.training = True
+        self.rng.__exit__(*error)
+        self.grad.__exit__(*error)
+
+
+def judge(outputs: Any, targets: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Correctness (B,) bool and confidence (B,) float32 of class scores (B, C) and labels (B,); None for others."""
+    classification = (
+        isinstance(outputs, Tensor)
+        and isinstance(targets, Tensor)
+        and outputs.ndim == 2
+        and targets.shape == outputs.shape[:1]
+        and not targets.is_floating_point()
+    )
+    if not classification:
+        return None, None
+    confidence, predicted = outputs.detach().float().softmax(dim=1).max(dim=1)
+    return predicted == targets, confidence
+
+
+def check_losses(losses: Any, expected: int, source: str) -> Tensor:
+    """``losses`` if it holds one number a sample; otherwise an error that says what to change in ``source``."""
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"{source} must be a tensor of {expected} losses, not {type(losses).__name__}.")
+    if losses.ndim == 0:
+        raise ValueError(
+            f'{source} is a single number; expected one loss a sample, shape ({expected},). Pass reduction="none" to '
+            "the loss function."
+        )
+    if losses.shape != (expected,):
+        fix = (
+            "Average over the other dimensions: losses.flatten(1).mean(1)."
+            if losses.ndim > 1
+            else ("Is it the loss of the batch that the loader gave last?")
+        )
+        raise ValueError(
+            f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}"
+        )
+    return losses
+
+
+def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        raise TypeError(
+            f"scorer() expected a batch of (inputs, targets), not {type(batch).__name__}. Say how to read it: "
+            'scorer(model, loss_fn, forward=lambda model, batch: (model(batch["x"]), batch["y"])).'
+        )
+    inputs, targets = batch
+    return model(inputs), targets
+
+
+def _per_sample(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if isinstance(loss_fn, nn.Module):
+        if hasattr(loss_fn, "reduction"):
+            loss_fn = copy.copy(loss_fn)  # the user's own loss keeps its reduction
+            loss_fn.reduction = "none"  # pyright: ignore[reportAttributeAccessIssue]
+        return loss_fn
+    try:
+        takes_reduction = "reduction" in inspect.signature(loss_fn).parameters
+    except (TypeError, ValueError):
+        takes_reduction = False
+    if takes_reduction:
+        return lambda outputs, targets: loss_fn(outputs, targets, reduction="none")
+    return loss_fn

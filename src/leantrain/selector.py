@@ -1,0 +1,192 @@
+"""The one interface behind every method: a selector answers two questions.
+
+1. ``plan(epoch, pool)``: which samples does this epoch use, and with what weight?
+2. ``select(batch)``: which samples of this batch get a backward pass?
+
+The defaults use everything with weight 1, so a method overrides the one that its paper is about. Selectors compose:
+in ``left | right`` the left gives the pool and the right chooses within it.
+
+N = size of the data set, M = samples of an epoch's plan, B = samples of an original batch.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leantrain.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The samples of one epoch.
+
+    Args:
+        indices: (M,) int64 indices into the data set. The user's own sampler decides their order. Where an index
+            stands more than once, the sample is used as often and the plan's order holds.
+        weights: (M,) float32 factors of the samples' losses, or None for 1.
+    """
+
+    indices: Tensor
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An original batch: what an online method judges.
+
+    Args:
+        epoch: the running epoch, from 0.
+        number: the batch's number within the epoch, from 0; with ``epoch`` it names a private random stream.
+        indices: (B,) int64 indices into the data set.
+        losses: (B,) float32, one loss a sample, finite.
+    """
+
+    epoch: int
+    number: int
+    indices: Tensor
+    losses: Tensor
+
+    def take(self, positions: Tensor) -> "Batch":
+        """The batch made of ``positions`` only."""
+        return Batch(self.epoch, self.number, self.indices[positions], self.losses[positions])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a selector is told of the run it serves.
+
+    Args:
+        size: N, the number of samples.
+        batch_size: samples in a training batch (rho).
+        epochs: length of the training, or None when ``wrap`` was not told.
+        seed: seed of every private random stream.
+        ledger: the per-sample facts, shared by all selectors of the run.
+        targets: (N,) int64 class labels, or None when unknown.
+        fingerprint: names the data set, so that a ranking made for another one is refused.
+    """
+
+    size: int
+    batch_size: int
+    epochs: float | None
+    seed: int
+    ledger: Ledger
+    targets: Tensor | None = None
+    fingerprint: str = ""
+
+    def need_epochs(self, who: str) -> float:
+        """The length of the training; a ValueError that says how to give it when unknown."""
+        if self.epochs is None:
+            raise ValueError(
+                f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90)."
+            )
+        return self.epochs
+
+    def need_targets(self, who: str) -> Tensor:
+        """(N,) class labels; a ValueError that says how to give them when unknown."""
+        if self.targets is None:
+            raise ValueError(
+                f"{who} works class by class, and no labels were found: the data set has no `targets` or `labels`. "
+                "Pass one label a sample: wrap(loader, ..., targets=labels)."
+            )
+        return self.targets
+
+
+class Selector:
+    """Base of all methods. On its own it selects everything.
+
+    A method is a dataclass of its settings, checked in ``__post_init__``; what it learns during a run lives in
+    attributes made by ``setup`` and saved by ``state_dict``.
+
+    ``needs`` names what the user's loop must tell beyond the loss that ``Loader.reduce`` always sees: ``"score"``
+    (a scoring function, ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    run: Run
+
+    def setup(self, run: Run) -> None:
+        """Called once by ``wrap``. Overrides call it first and check here what only the run can tell."""
+        self.run = run
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        """Which samples of ``pool`` ((M,) int64) epoch ``epoch`` uses. Asked once an epoch, before it starts."""
+        return Plan(pool)
+
+    def loss_age(self, epoch: int) -> int | None:
+        """None when ``select`` has no say in this epoch; otherwise for how many epochs a loss counts as current.
+
+        1 asks for fresh losses in every epoch. With 3, an epoch whose samples were all scored in this epoch or the
+        two before is decided from stored losses, before anything is loaded.
+        """
+        return None
+
+    def select(self, batch: Batch) -> Tensor:
+        """Positions (K,) int64 within ``batch`` that get a backward pass. Asked in epochs with a ``loss_age``."""
+        return torch.arange(len(batch.indices))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, as given; for reports."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+
+    def report(self) -> dict[str, float]:
+        """Counts of remarkable events, by name; for reports."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt so far: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+
+    def __or__(self, other: "Selector") -> "Chain":
+        if not isinstance(other, Selector):
+            return NotImplemented
+        return Chain(self, other)
+
+
+class Chain(Selector):
+    """``left | right``: the left's plan is the right's pool, the left's kept samples are the right's batch."""
+
+    def __init__(self, left: Selector, right: Selector) -> None:
+        self.left, self.right = left, right
+        self.needs = left.needs | right.needs  # pyright: ignore[reportAttributeAccessIssue]
+
+    def setup(self, run: Run) -> None:
+        super().setup(run)
+        self.left.setup(run)
+        self.right.setup(run)
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        outer = self.left.plan(epoch, pool)
+        inner = self.right.plan(epoch, outer.indices)
+        if outer.weights is None:
+            return inner
+        outer_weight = torch.ones(self.run.size).index_copy_(0, outer.indices, outer.weights)[inner.indices]
+        return Plan(inner.indices, outer_weight if inner.weights is None else outer_weight * inner.weights)
+
+    def loss_age(self, epoch: int) -> int | None:
+        ages = [age for part in (self.left, self.right) if (age := part.loss_age(epoch)) is not None]
+        return min(ages, default=None)
+
+    def select(self, batch: Batch) -> Tensor:
+        kept = torch.arange(len(batch.indices))
+        for part in (self.left, self.right):
+            if part.loss_age(batch.epoch) is not None:
+                kept = kept[part.select(batch.take(kept))]
+        return kept
+
+    def settings(self) -> dict[str, Any]:
+        return {type(part).__name__: part.settings() for part in (self.left, self.right)}
+
+    def report(self) -> dict[str, float]:
+        return self.left.report() | self.right.report()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"left": self.left.state_dict(), "right": self.right.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.left.load_state_dict(state["left"])
+        self.right.load_state_dict(state["right"])

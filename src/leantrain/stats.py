@@ -1,0 +1,39 @@
+"""What a loader did so far, in samples and seconds."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+def _latest() -> deque[float]:
+    return deque(maxlen=4096)  # bounded: a long training must not grow
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts and seconds of one ``Loader``.
+
+    Attributes:
+        loaded: samples read from the data set.
+        scored: samples that had a forward pass without gradient.
+        trained: samples that had a forward and a backward pass.
+        steps: training batches.
+        skipped_steps: those of them without gradient because of a loss that was not finite.
+        plan_seconds, score_seconds, select_seconds: time spent planning epochs, scoring batches and deciding.
+        fetch_cost, score_cost: the latest costs in seconds a sample of waiting for data and of scoring.
+    """
+
+    loaded: int = 0
+    scored: int = 0
+    trained: int = 0
+    steps: int = 0
+    skipped_steps: int = 0
+    plan_seconds: float = 0.0
+    score_seconds: float = 0.0
+    select_seconds: float = 0.0
+    fetch_cost: deque[float] = field(default_factory=_latest)
+    score_cost: deque[float] = field(default_factory=_latest)
+
+    @property
+    def selection_seconds(self) -> float:
+        """Time spent planning, scoring and deciding."""
+        return self.plan_seconds + self.score_seconds + self.select_seconds

@@ -1,0 +1,191 @@
+"""The stream of requests behind one epoch: which samples are loaded, in which batches, and what for.
+
+N = size of the data set, B = samples of a batch. An epoch runs in one of three ways:
+
+- *all*: no online choice; the planned samples are loaded and trained on.
+- *stored*: an online method knows every loss already; it chooses before loading, so nothing else is read.
+- *fresh*: original batches are loaded to be scored; the kept samples fill the open batch.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+
+from leantrain.selector import Batch, Plan, Run, Selector
+from leantrain.stats import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A batch asked of the DataLoader.
+
+    Args:
+        kind: ``"train"`` on it, ``"score"`` it, or put it into the ``"open"`` batch as it is.
+        indices: (B,) int64.
+        number: of the original batch within the epoch.
+        position: share of the epoch done once this batch is dealt with.
+    """
+
+    kind: Literal["train", "score", "open"]
+    indices: Tensor
+    number: int
+    position: float
+
+
+class Stream:
+    """Batch sampler of the inner DataLoader. Hands out lists of indices and notes in ``requests`` what each is for.
+
+    Batches come back in the order in which they were asked for, so the first of ``requests`` always tells about the
+    next batch, whatever the number of workers and however far they prefetch.
+
+    Attributes:
+        open: (K,) int64, indices of the open training batch between epochs. Indices only: the samples are read again,
+            which keeps the state small and exact.
+    """
+
+    def __init__(self, loader: DataLoader[Any], selector: Selector, run: Run, stats: Stats) -> None:
+        self.requests: deque[Request] = deque()
+        self.open = torch.empty(0, dtype=torch.int64)
+        self.batch_size: int | None = getattr(loader.batch_sampler, "batch_size", None)
+        self.drop_last = bool(getattr(loader.batch_sampler, "drop_last", False))
+        self._loader, self._selector, self._run, self._stats = loader, selector, run, stats
+        self._plain = type(loader.batch_sampler) is BatchSampler
+
+    def start(self, epoch: int, plan: Plan) -> None:
+        """Make the next iteration that of ``epoch``."""
+        self.requests.clear()
+        self._epoch, self._plan = epoch, plan
+
+    @property
+    def last_epoch(self) -> bool:
+        """Whether the running epoch ends the training."""
+        return self._run.epochs is not None and self._epoch + 1 >= self._run.epochs
+
+    def length(self, plan: Plan) -> int:
+        """Batches of an epoch with ``plan``; for online methods the most that there can be."""
+        if not self._plain and len(plan.indices) == self._run.size:
+            return len(self._loader)
+        try:
+            yielded = len(self._loader.sampler)  # pyright: ignore[reportArgumentType]
+        except TypeError:
+            yielded = self._run.size
+        count, size = min(len(plan.indices), yielded) + len(self.open), self.batch_size or 1
+        return count // size if self.drop_last else math.ceil(count / size)
+
+    def select(self, number: int, indices: Tensor, losses: Tensor) -> Tensor:
+        """The selector's choice among ``indices`` (B,): (K,) positions."""
+        start = time.perf_counter()
+        kept = self._selector.select(Batch(self._epoch, number, indices, losses))
+        self._stats.select_seconds += time.perf_counter() - start
+        return kept
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for request in self._requests_of_epoch():
+            self.requests.append(request)
+            yield request.indices.tolist()
+
+    def _requests_of_epoch(self) -> Iterator[Request]:
+        order, cuts = self._order()
+        age = self._selector.loss_age(self._epoch)
+        if age is None:
+            return self._all(order, cuts)
+        if self._run.ledger.scored_within(order, self._epoch, age):
+            return self._stored(order, cuts)
+        return self._fresh(order, cuts)
+
+    def _all(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
+        if len(self.open):
+            order, cuts, self.open = torch.cat([self.open, order]), None, self.open[:0]
+        done = 0
+        for number, chunk in enumerate(self._cut(order, cuts)):
+            if cuts is None and self.drop_last and len(chunk) < self._size:
+                break
+            done += len(chunk)
+            yield Request("train", chunk, number, done / len(order))
+
+    def _stored(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
+        done = 0
+        for number, chunk in enumerate(self._cut(order, cuts)):
+            kept = self.select(number, chunk, self._run.ledger.score[chunk])
+            self.open = torch.cat([self.open, chunk[kept]])
+            done += len(chunk)
+            while len(self.open) >= self._size:
+                full, self.open = self.open[: self._size], self.open[self._size :]
+                yield Request("train", full, number, done / len(order))
+        if len(self.open) and self.last_epoch and not self.drop_last:
+            full, self.open = self.open, self.open[:0]
+            yield Request("train", full, 0, 1.0)
+
+    def _fresh(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
+        if len(self.open):
+            yield Request("open", self.open, 0, 0.0)
+        done = 0
+        for number, chunk in enumerate(self._cut(order, cuts)):
+            done += len(chunk)
+            yield Request("score", chunk, number, done / len(order))
+
+    def _order(self) -> tuple[Tensor, list[int] | None]:
+        """What the user's sampler yields and the plan keeps; and the sizes of the user's own batches where they hold.
+
+        Runs only once the inner iterator asks for its first batch, as in plain PyTorch, so that the user's generator
+        is drawn from in the same order.
+        """
+        order, cuts = self._own_order()
+        counts = torch.bincount(self._plan.indices, minlength=self._run.size)
+        if int(counts.max()) > 1:
+            if type(self._loader.sampler) not in (RandomSampler, SequentialSampler) or not self._plain:
+                raise ValueError(
+                    f"{type(self._selector).__name__} draws samples repeatedly and cannot follow a custom sampler. Use "
+                    "shuffle=True in the DataLoader."
+                )
+            order, cuts = self._plan.indices, None
+        else:
+            wanted = counts[order] > 0
+            if not bool(wanted.all()):
+                order, cuts = order[wanted], None
+        if (
+            self._run.epochs is not None and self._epoch < self._run.epochs < self._epoch + 1
+        ):  # a cut last epoch
+            order, cuts = order[: math.ceil((self._run.epochs - self._epoch) * len(order) - 1e-6)], None
+        return order, cuts
+
+    def _own_order(self) -> tuple[Tensor, list[int] | None]:
+        cuts = None
+        if self._plain:
+            order = _integers(list(self._loader.sampler))
+        else:
+            own = [_integers(list(batch)) for batch in self._loader.batch_sampler]  # pyright: ignore
+            order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
+            self.batch_size = self.batch_size or max(cuts, default=1)
+        size = self._run.size
+        if len(order) and not (0 <= int(order.min()) and int(order.max()) < size):
+            raise ValueError(
+                f"The sampler yields indices {int(order.min())} to {int(order.max())}; the data set has {size} "
+                f"samples, 0 to {size - 1}."
+            )
+        return order, cuts
+
+    @property
+    def _size(self) -> int:
+        return self.batch_size or 1
+
+    def _cut(self, order: Tensor, cuts: list[int] | None) -> Iterator[Tensor]:
+        """``order`` in pieces of the sizes ``cuts``, or of a batch each."""
+        start = 0
+        for length in cuts if cuts is not None else [self._size] * math.ceil(len(order) / self._size):
+            yield order[start : start + length]
+            start += length
+
+
+def _integers(indices: list[Any]) -> Tensor:
+    try:
+        return torch.tensor([int(index) for index in indices], dtype=torch.int64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error
