@@ -1,0 +1,251 @@
+"""The command line: ``leantrain compare``, ``train``, ``demo`` and ``report``."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError as error:  # the library alone does not need them
+    raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error
+
+if TYPE_CHECKING:
+    from leantrain.compare import CompareConfig
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+Data = Annotated[
+    str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
+]
+Limit = Annotated[int | None, typer.Option(help="use only that many training samples")]
+Model = Annotated[str | None, typer.Option(help="small, resnet18-32, torchvision:NAME, timm:NAME ... [default: small]")]
+Width = Annotated[int | None, typer.Option(help="channels of the first stage, for the built-in models")]
+Epochs = Annotated[int | None, typer.Option(help="epochs of full training [default: 20]")]
+BatchSize = Annotated[int | None, typer.Option(help="[default: 128]")]
+Rate = Annotated[float | None, typer.Option(help="peak learning rate of SGD [default: 0.1]")]
+Decay = Annotated[float | None, typer.Option(help="weight decay [default: 0.0005]")]
+Schedule = Annotated[str | None, typer.Option(help="linear-peak, cosine, multistep or constant [default: linear-peak]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 [default: fp32]")]
+ChannelsLast = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="memory layout")]
+Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the model")]
+Workers = Annotated[int | None, typer.Option(help="DataLoader worker processes [default: 0]")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with any of these settings; flags win over it")]
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="folder for results.json, report.html and the tables")],
+    data: Data = None,
+    limit: Limit = None,
+    model: Model = None,
+    width: Width = None,
+    methods: Annotated[str | None, typer.Option(help="comma-separated; + composes: full,adonis,ids+adonis")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    weight_decay: Decay = None,
+    schedule: Schedule = None,
+    seeds: Annotated[str | None, typer.Option(help="comma-separated: 0,1,2 [default: 0]")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    compile: Compile = None,
+    workers: Workers = None,
+    set_: Settings = None,
+    config: ConfigFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
+) -> None:
+    """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
+    from leantrain.compare import CompareConfig
+
+    flags = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("out", "config", "resume", "set_", "CompareConfig", "methods", "seeds") and value is not None
+    }
+    if methods is not None:
+        flags["methods"] = _split(methods)
+    if seeds is not None:
+        flags["seeds"] = _split(seeds)
+    _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="folder for run.json and model.safetensors")],
+    method: Annotated[str, typer.Option(help="one method; + composes: ids+adonis")] = "full",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data: Data = None,
+    limit: Limit = None,
+    model: Model = None,
+    width: Width = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    weight_decay: Decay = None,
+    schedule: Schedule = None,
+    device: Device = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    compile: Compile = None,
+    workers: Workers = None,
+    set_: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Train one model with one method."""
+    from leantrain.train.config import TrainConfig
+
+    flags = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("out", "method", "seed", "set_", "config", "TrainConfig") and value is not None
+    }
+    _train(_configure(TrainConfig, flags, set_, config), method, seed, out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the results; an earlier demo there is replaced")] = Path("runs/demo"),
+) -> None:
+    """Compare nine methods on scikit-learn's digits with two seeds: the two-minute tour."""
+    from leantrain.compare.demo import DEMO
+
+    _compare(DEMO, out, overwrite=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given as --out")]) -> None:
+    """Draw report.html again from the results in FOLDER, with pictures where the data is at hand."""
+    from leantrain.report import write
+    from leantrain.report.results import load
+
+    settings = load(folder).config
+    images = None
+    try:
+        images = _pictures(_load(settings["data"], settings.get("limit"), settings.get("image_size")))
+    except (OSError, ValueError, KeyError) as error:
+        console.print(f"[yellow]No pictures:[/] {error}", highlight=False)
+    console.print(f"Report: {write(folder, images)}")
+
+
+def main() -> None:
+    """Entry point: bad input is one message and exit code 2, an interrupt 130."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(_say("Interrupted. Finished runs are kept; --resume goes on from there.", 130))
+    except FloatingPointError as error:
+        sys.exit(_say(f"{error}", 1))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(_say("\n".join([str(error), *getattr(error, "__notes__", [])]), 2))
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):  # a flag it does not know, a missing one
+            sys.exit(_say(getattr(error, "format_message", lambda: str(error))(), 2))
+        raise
+
+
+def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    from leantrain.compare import compare as run
+    from leantrain.compare.display import Progress, table
+
+    data = _load(config.data, config.limit, config.image_size)
+    console.print(
+        f"[bold]{data.name}[/]: {len(data.targets):,} training and {len(data.test_targets):,} test samples, "
+        f"{len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
+        f"{', '.join(map(str, config.seeds))}. Each method is followed by its equal-time control.",
+        highlight=False,
+    )
+    with Progress(console, config) as progress:
+        results = run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=progress.update)
+    console.print(table(results))
+    from leantrain.report import write
+    from leantrain.report.results import load
+    from leantrain.report.verdict import sentences
+
+    path = write(out, _pictures(data))
+    console.print(sentences(load(out))[0], highlight=False)
+    console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
+
+
+def _train(config: Any, method: str, seed: int, out: Path) -> None:
+    from rich.progress import track
+
+    from leantrain.compare.environment import describe
+    from leantrain.compare.store import write_json, write_whole
+    from leantrain.data import require_extra
+    from leantrain.train.trainer import train as run
+
+    data = _load(config.data, config.limit, config.image_size)
+    epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
+    next(epochs)
+
+    def tell(row: dict[str, Any]) -> None:
+        console.print(
+            f"epoch {row['epoch'] + 1:3d}  accuracy {100 * row['accuracy']:5.2f} %  trained on {row['trained']:,} "
+            f"samples  {row['train_seconds']:.1f} s",
+            highlight=False,
+        )
+        next(epochs, None)
+
+    result = run(config, data, method, seed, after_epoch=tell)
+    facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
+    write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
+    save = require_extra("safetensors.torch", "train").save_model
+    write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
+    console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
+
+
+def _load(spec: str, limit: int | None, image_size: int | None) -> Any:
+    from leantrain.data import load
+
+    with console.status(f"Reading {spec} ..."):
+        return load(spec, limit=limit, image_size=image_size)
+
+
+def _pictures(data: Any) -> Any:
+    return lambda index: data.train[index][0].permute(1, 2, 0).squeeze(-1).numpy()
+
+
+def _configure(kind: Any, flags: dict[str, Any], pairs: list[str] | None, file: Path | None) -> Any:
+    from pydantic import ValidationError
+
+    from leantrain.train.config import in_words, read_yaml
+
+    given = (read_yaml(file) if file else {}) | flags
+    settings = {name: dict(values) for name, values in (given.get("settings") or {}).items()}
+    for pair in pairs or []:
+        method, name, value = _pair(pair)
+        settings.setdefault(method, {})[name] = value
+    try:
+        return kind(**given | {"settings": settings})
+    except ValidationError as error:
+        raise ValueError(in_words(error, list(kind.model_fields))) from None
+
+
+def _pair(text: str) -> tuple[str, str, Any]:
+    import yaml
+
+    name, equals, value = text.partition("=")
+    method, dot, setting = name.partition(".")
+    if not (equals and dot and method and setting):
+        raise ValueError(f"--set {text!r} must read METHOD.SETTING=VALUE, for example --set adonis.theta=auto.")
+    return method, setting, yaml.safe_load(value)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _say(message: str, code: int) -> int:
+    width = shutil.get_terminal_size().columns
+    Console(stderr=True, width=max(width, 80)).print(f"[red]leantrain:[/] {message}", highlight=False, soft_wrap=True)
+    return code

@@ -1,0 +1,92 @@
+"""What a comparison shows in the terminal: a progress bar with the time left, a line a finished run, the table."""
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from leantrain.compare.config import CompareConfig
+from leantrain.compare.experiment import Job, jobs
+
+CONTROL_SHARE = 0.7  # of full training's epochs: a guess for the bar until the methods' times are known
+
+
+class Progress:
+    """Context manager around a comparison; ``update`` is its ``on_epoch``."""
+
+    def __init__(self, console: Console, config: CompareConfig) -> None:
+        plain, controls = jobs(config)
+        self.expected = {job: float(config.epochs) for job in plain}
+        self.expected |= {job: CONTROL_SHARE * config.epochs for job in controls}
+        self.done = dict.fromkeys(self.expected, 0)
+        self.finished = 0
+        self.console = console
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("runs,"),
+            TimeElapsedColumn(),
+            TextColumn("gone,"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("left"),
+            console=console,
+        )
+        self.task = self.bar.add_task("starting", total=len(self.expected))
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.stop()
+
+    def update(self, job: Job, epochs: float, accuracy: float) -> None:
+        """One more epoch of ``job`` is done, of ``epochs``; 0 for a run that was finished before."""
+        needed = math.ceil(epochs)
+        self.expected[job] = max(needed, 1)
+        self.done[job] += 1
+        what = f"{job.method} seed {job.seed}" if job.control_for is None else f"control for {job.control_for}"
+        ended = self.done[job] >= needed
+        if ended:
+            self.done[job] = int(self.expected[job])
+            self.finished += 1
+            note = "done before" if needed == 0 else f"{epochs:.4g} epochs"
+            who = f"full, control for {job.control_for}" if job.control_for else job.method
+            self.console.print(
+                f"  {who:32s} seed {job.seed}  {100 * accuracy:6.2f} %  {note}", highlight=False, soft_wrap=True
+            )
+        share = sum(self.done.values()) / sum(self.expected.values())
+        self.bar.update(self.task, description=what, completed=share * len(self.expected))
+
+
+def table(results: dict[str, Any]) -> Table:
+    """The summary as a table: what was saved, what it cost, and what the same time buys without selection."""
+    shown = Table(title="What selection saved, and what it cost", title_justify="left", caption_justify="left")
+    for heading in ("method", "accuracy %", "drop p.p.", "boost", "with prep.", "work", "control %", "ahead p.p."):
+        shown.add_column(heading, justify="left" if heading == "method" else "right")
+    shown.add_column("verdict")
+    colours = {"beats control": "green", "loses to control": "red", "within noise": "yellow", None: ""}
+    for row in results["summary"]:
+        noise = row["noise_pp"]
+        lead, std = row["control_accuracy_pp_ahead"], row["accuracy_std"]
+        shown.add_row(
+            row["method"],
+            f"{100 * row['accuracy']:.2f}" + (f" ± {100 * std:.2f}" if std is not None else ""),
+            f"{row['accuracy_drop_pp']:+.2f}",
+            f"{row['boost']:.2f}×",
+            f"{row['boost_with_preprocessing']:.2f}×",
+            f"{row['work_ratio']:.2f}",
+            "" if lead is None else f"{100 * row['control_accuracy']:.2f}",
+            "" if lead is None else f"{lead:+.2f}" + (f" ± {noise:.2f}" if noise is not None else ""),
+            row["verdict"] or "",
+            style=colours[row["verdict"]],
+        )
+    shown.caption = (
+        "boost: full training's time over the method's. work: (forward + 2 backward) against full's.\n"
+        "control: full training cut to the method's time. ahead ± the 95 % noise of that difference over seeds."
+    )
+    return shown

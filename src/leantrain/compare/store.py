@@ -1,0 +1,113 @@
+"""The folder of a comparison: one file a finished run, so that an interrupted comparison goes on where it was.
+
+Every file is written whole or not at all: beside its place first, then moved there.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leantrain.compare.config import CompareConfig
+from leantrain.train.trainer import RunResult
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, then move it there. On failure an earlier ``path`` stays whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise OSError(
+                errno.ENOSPC, f"No space left while writing {path}; what was there before is whole. Free some, then --resume."
+            ) from error
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(path, lambda place: place.write_text(text + "\n", encoding="utf-8") and None)
+
+
+class Store:
+    """The runs of one comparison on disk: ``DIR/config.json`` and ``DIR/runs/*``.
+
+    Args:
+        folder: DIR.
+        config: a folder that holds another configuration's comparison is refused.
+        fingerprint: of the data set; a folder of other data is refused as well.
+        resume: whether to go on with what is there.
+        overwrite: whether to remove an earlier comparison's files first.
+    """
+
+    def __init__(
+        self, folder: Path, config: CompareConfig, fingerprint: str, *, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--out {folder} is a file; give a folder.")
+        described = {"config": config.model_dump(mode="json"), "data": fingerprint}
+        known = folder / "config.json"
+        if overwrite:
+            for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
+                path.unlink(missing_ok=True)
+        if known.exists():
+            self._check_same(_read_json(known), described)
+            if not resume:
+                raise ValueError(f"{folder} holds this comparison already. Pass --resume to go on, or another --out.")
+        elif folder.exists() and any(folder.iterdir()) and not overwrite:
+            raise ValueError(f"--out {folder} is not empty and holds no comparison of ours. Give another folder.")
+        write_json(known, described)
+
+    def load(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray | None] | None:
+        """Facts, epoch rows and per-sample counts of a finished run; None if it is not finished."""
+        path, counts = self._paths(name)
+        if not path.exists():
+            return None
+        content = _read_json(path)
+        return content["facts"], content["epochs"], np.load(counts, allow_pickle=False) if counts.exists() else None
+
+    def save(self, name: str, result: RunResult) -> None:
+        """Keep a finished run."""
+        path, counts = self._paths(name)
+
+        def write(place: Path) -> None:
+            with place.open("wb") as file:
+                np.save(file, result.trained.numpy(), allow_pickle=False)
+
+        write_whole(counts, write)
+        write_json(path, {"facts": result.facts, "epochs": result.epochs})  # last: its presence says finished
+
+    def _paths(self, name: str) -> tuple[Path, Path]:
+        return self.folder / "runs" / f"{name}.json", self.folder / "runs" / f"{name}.npy"
+
+    def _check_same(self, there: Any, here: dict[str, Any]) -> None:
+        if there == here:
+            return
+        if not isinstance(there, dict) or there.get("data") != here["data"]:
+            raise ValueError(
+                f"{self.folder} holds a comparison on other data, or the data set changed since. Give another --out."
+            )
+        old, new = there.get("config", {}), here["config"]
+        other = [key for key in {*old, *new} if old.get(key) != new.get(key)]
+        changes = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in sorted(other))
+        raise ValueError(f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out.")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Remove it; --resume then runs it again.") from error

@@ -1,0 +1,83 @@
+"""The configuration of a training, checked by pydantic. Shared by ``leantrain train`` and ``leantrain compare``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from leantrain import methods, schedule
+
+
+class TrainConfig(BaseModel):
+    """What a run trains and how; the method apart."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "digits"
+    limit: int | None = Field(None, ge=2, description="use only that many training samples, classes balanced")
+    model: str = "small"
+    width: int | None = Field(None, ge=1, description="channels of the first stage, for the built-in models")
+    image_size: int | None = Field(None, ge=4, description="side in pixels; by default the data set's")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(0.1, gt=0, description="peak learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["linear-peak", "cosine", "multistep", "constant"] = "linear-peak"
+    warmup: float = Field(0.2, ge=0, lt=1, description="share of the training, for linear-peak and cosine")
+    milestones: tuple[float, ...] = Field((0.3, 0.6, 0.8), description="shares of the training, for multistep")
+    factor: float = Field(0.2, gt=0, description="at each milestone")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = Field(False, description="torch.compile the model")
+    workers: int = Field(0, ge=0, description="DataLoader worker processes")
+    settings: dict[str, dict[str, Any]] = Field({}, description="of the methods, by method name")
+
+    @field_validator("settings")
+    @classmethod
+    def _known_methods(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in value:
+            methods.parts(name)
+        return value
+
+    def learning_rate(self) -> Callable[[float], float]:
+        """Factor of ``lr`` as a function of progress."""
+        if self.schedule == "linear-peak":
+            return schedule.linear_peak(self.warmup)
+        if self.schedule == "cosine":
+            return schedule.cosine(self.warmup)
+        if self.schedule == "multistep":
+            return schedule.multistep(self.milestones, self.factor)
+        return schedule.constant()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. ValueError, naming the file, for anything else."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--config {path} does not exist.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold settings by name, such as 'epochs: 20', not {type(content).__name__}.")
+    return content
+
+
+def in_words(error: ValidationError, fields: list[str]) -> str:
+    """A validation error as one line a setting: what was given, what was expected, the nearest name."""
+    from difflib import get_close_matches
+
+    lines = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        near = get_close_matches(place, fields, n=1, cutoff=0.5) if item["type"] == "extra_forbidden" else []
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        what = "Unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{place}={item['input']!r}: {what}.{hint}" if place else str(item["msg"]))
+    return "\n".join(lines)
