@@ -21,9 +21,7 @@ def join(batches: list[Any]) -> Any:
     if len(batches) == 1:
         return batches[0]
     return _map(
-        lambda *leaves: (
-            torch.cat(leaves) if isinstance(leaves[0], Tensor) else sum(leaves, type(leaves[0])())
-        ),
+        lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else sum(leaves, type(leaves[0])()),
         batches,
     )
 
@@ -32,9 +30,7 @@ def to(batch: Any, device: torch.device | str | None) -> Any:
     """``batch`` with its tensors on ``device``; everything else as it is."""
     if device is None:
         return batch
-    return _map(
-        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, [batch]
-    )
+    return _map(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, [batch])
 
 
 def pin(batch: Any) -> Any:

@@ -11,7 +11,7 @@ def fraction(name: str, value: Any, *, zero: bool = False, one: bool = True) -> 
     """``value`` as a float within (0, 1]; ``zero`` and ``one`` say whether the ends belong to the range."""
     span = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
     number = _real(name, value, f"a number in {span}")
-    inside = (0 <= number if zero else 0 < number) and (number <= 1 if one else number < 1)
+    inside = 0 < number < 1 or (zero and number == 0) or (one and number == 1)
     if not inside:
         hint = f" For {number:g} % pass {number / 100:g}." if 1 < number <= 100 else ""
         raise ValueError(f"{name}={value!r} is outside {span}. It is a share of the whole.{hint}")
@@ -29,9 +29,7 @@ def positive(name: str, value: Any) -> float:
 def integer(name: str, value: Any, *, least: int) -> int:
     """``value`` as an int that is at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(
-            f"{name}={value!r} must be a whole number of at least {least}, not {type(value).__name__}."
-        )
+        raise TypeError(f"{name}={value!r} must be a whole number of at least {least}, not {type(value).__name__}.")
     if value < least:
         raise ValueError(f"{name}={value!r} must be at least {least}.")
     return int(value)

@@ -112,7 +112,9 @@ def train(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for the results; an earlier demo there is replaced")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="folder for the results; an earlier demo there is replaced")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """Compare nine methods on scikit-learn's digits with two seeds: the two-minute tour."""
     from leantrain.compare.demo import DEMO
@@ -149,7 +151,7 @@ def main() -> None:
         sys.exit(_say("\n".join([str(error), *getattr(error, "__notes__", [])]), 2))
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):  # a flag it does not know, a missing one
-            sys.exit(_say(getattr(error, "format_message", lambda: str(error))(), 2))
+            sys.exit(_say(getattr(error, "format_message", error.__str__)(), 2))
         raise
 
 
@@ -180,8 +182,8 @@ def _train(config: Any, method: str, seed: int, out: Path) -> None:
     from rich.progress import track
 
     from leantrain.compare.environment import describe
-    from leantrain.compare.store import write_json, write_whole
     from leantrain.data import require_extra
+    from leantrain.files import write_json, write_whole
     from leantrain.train.trainer import train as run
 
     data = _load(config.data, config.limit, config.image_size)

@@ -19,13 +19,9 @@ def check_loader(loader: Any) -> int:
             "(__getitem__ and __len__); one that fits in memory can be made by list(dataset)."
         )
     if loader.batch_sampler is None:
-        raise ValueError(
-            "wrap() needs a DataLoader that makes batches: pass batch_size=... or batch_sampler=..."
-        )
+        raise ValueError("wrap() needs a DataLoader that makes batches: pass batch_size=... or batch_sampler=...")
     if not getattr(loader, "in_order", True):
-        raise ValueError(
-            "wrap() needs batches in the order they were asked for: use DataLoader(in_order=True)."
-        )
+        raise ValueError("wrap() needs batches in the order they were asked for: use DataLoader(in_order=True).")
     try:
         size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
     except TypeError as error:
@@ -68,8 +64,8 @@ def labels(dataset: Any, targets: Any, size: int) -> Tensor | None:
         if not given:
             return None
         raise ValueError(
-            f"targets have shape {tuple(found.shape)} and type {found.dtype}; expected one integer class label for each "
-            f"of the {size} samples."
+            f"targets have shape {tuple(found.shape)} and type {found.dtype}; expected one integer class label "
+            f"for each of the {size} samples."
         )
     return found.long()
 

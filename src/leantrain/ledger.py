@@ -88,7 +88,5 @@ class Ledger:
         for name, value in self.state_dict().items():
             if name not in state or state[name].shape != value.shape:
                 given = tuple(state[name].shape) if name in state else "nothing"
-                raise ValueError(
-                    f"Ledger array {name!r} has shape {given}; this data set needs {tuple(value.shape)}."
-                )
+                raise ValueError(f"Ledger array {name!r} has shape {given}; this data set needs {tuple(value.shape)}.")
             getattr(self, name).copy_(state[name])

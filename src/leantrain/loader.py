@@ -49,9 +49,7 @@ def wrap(
     Raises:
         TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
     """
-    return Loader(
-        loader, selector, score=score, epochs=epochs, targets=targets, seed=seed, nonfinite=nonfinite
-    )
+    return Loader(loader, selector, score=score, epochs=epochs, targets=targets, seed=seed, nonfinite=nonfinite)
 
 
 class Loader:
@@ -77,18 +75,12 @@ class Loader:
         nonfinite: Nonfinite,
     ) -> None:
         if isinstance(loader, Loader):
-            raise TypeError(
-                "This loader is wrapped already. Compose the selectors: wrap(loader, left | right)."
-            )
+            raise TypeError("This loader is wrapped already. Compose the selectors: wrap(loader, left | right).")
         size = intake.check_loader(loader)
         if not isinstance(selector, Selector):
-            raise TypeError(
-                f"selector must be a Selector such as InfoBatch(), not {type(selector).__name__}."
-            )
+            raise TypeError(f"selector must be a Selector such as InfoBatch(), not {type(selector).__name__}.")
         if score is not None and not callable(score):
-            raise TypeError(
-                "score must be a function of a batch, for example leantrain.scorer(model, loss_fn)."
-            )
+            raise TypeError("score must be a function of a batch, for example leantrain.scorer(model, loss_fn).")
         if "score" in selector.needs and score is None:
             raise ValueError(
                 f"{type(selector).__name__} judges samples by their losses and needs a scoring function: "
@@ -245,9 +237,7 @@ class Loader:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on after this epoch: selector, ledger, open batch. Call it between epochs."""
         if self._position:
-            raise RuntimeError(
-                "state_dict() was called within an epoch; call it after the epoch's last batch."
-            )
+            raise RuntimeError("state_dict() was called within an epoch; call it after the epoch's last batch.")
         return {
             "epoch": self.epoch,
             "open": self._stream.open,
@@ -303,9 +293,7 @@ class Loader:
         finite = losses.isfinite()
         if self._nonfinite == "raise" and not finite.all():
             raise FloatingPointError(_broken(request.indices, losses, "scoring"))
-        self.ledger.record_scores(
-            self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence)
-        )
+        self.ledger.record_scores(self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence))
         spent = time.perf_counter() - start
         self.stats.scored += len(losses)
         self.stats.score_seconds += spent
@@ -331,9 +319,7 @@ class Loader:
     def _check_plan(self, plan: Plan) -> None:
         who, size = type(self.selector).__name__, self._run.batch_size
         if plan.weights is not None and plan.weights.shape != plan.indices.shape:
-            raise ValueError(
-                f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights."
-            )
+            raise ValueError(f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights.")
         if len(plan.indices) == 0:
             raise ValueError(f"{who} selects no sample for epoch {self.epoch}.")
         if len(plan.indices) < size <= self._run.size:

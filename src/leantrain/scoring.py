@@ -65,7 +65,7 @@ def scorer(
     return score
 
 
-class undisturbed:  # noqa: N801 - reads as a statement: with undisturbed(model, device)
+class undisturbed:
     """Eval mode and no gradient within; training flags and random streams restored on leaving, also after an error."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -116,9 +116,7 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
             if losses.ndim > 1
             else ("Is it the loss of the batch that the loader gave last?")
         )
-        raise ValueError(
-            f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}"
-        )
+        raise ValueError(f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}")
     return losses
 
 
@@ -136,7 +134,7 @@ def _per_sample(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     if isinstance(loss_fn, nn.Module):
         if hasattr(loss_fn, "reduction"):
             loss_fn = copy.copy(loss_fn)  # the user's own loss keeps its reduction
-            loss_fn.reduction = "none"  # pyright: ignore[reportAttributeAccessIssue]
+            loss_fn.reduction = "none"  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
         return loss_fn
     try:
         takes_reduction = "reduction" in inspect.signature(loss_fn).parameters

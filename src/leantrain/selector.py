@@ -78,9 +78,7 @@ class Run:
     def need_epochs(self, who: str) -> float:
         """The length of the training; a ValueError that says how to give it when unknown."""
         if self.epochs is None:
-            raise ValueError(
-                f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90)."
-            )
+            raise ValueError(f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90).")
         return self.epochs
 
     def need_targets(self, who: str) -> Tensor:

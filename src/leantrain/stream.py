@@ -150,9 +150,7 @@ class Stream:
             wanted = counts[order] > 0
             if not bool(wanted.all()):
                 order, cuts = order[wanted], None
-        if (
-            self._run.epochs is not None and self._epoch < self._run.epochs < self._epoch + 1
-        ):  # a cut last epoch
+        if self._run.epochs is not None and self._epoch < self._run.epochs < self._epoch + 1:  # a cut last epoch
             order, cuts = order[: math.ceil((self._run.epochs - self._epoch) * len(order) - 1e-6)], None
         return order, cuts
 
@@ -165,7 +163,7 @@ class Stream:
             order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
             self.batch_size = self.batch_size or max(cuts, default=1)
         size = self._run.size
-        if len(order) and not (0 <= int(order.min()) and int(order.max()) < size):
+        if len(order) and (int(order.min()) < 0 or int(order.max()) >= size):
             raise ValueError(
                 f"The sampler yields indices {int(order.min())} to {int(order.max())}; the data set has {size} "
                 f"samples, 0 to {size - 1}."

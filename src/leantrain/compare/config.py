@@ -10,7 +10,7 @@ class CompareConfig(TrainConfig):
     """What is compared. ``full`` and ``rs2`` are always among the methods: the baseline and the second control."""
 
     methods: tuple[str, ...] = ("full", "rs2", "infobatch")
-    seeds: tuple[int, ...] = Field((0,), description="each method is trained once with each")
+    seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
 
     @field_validator("methods")
     @classmethod

@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, console: Console, config: CompareConfig) -> None:
         plain, controls = jobs(config)
         self.expected = {job: float(config.epochs) for job in plain}
-        self.expected |= {job: CONTROL_SHARE * config.epochs for job in controls}
+        self.expected |= dict.fromkeys(controls, CONTROL_SHARE * config.epochs)
         self.done = dict.fromkeys(self.expected, 0)
         self.finished = 0
         self.console = console

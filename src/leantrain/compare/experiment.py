@@ -10,9 +10,10 @@ import numpy as np
 from leantrain import methods
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.environment import describe
-from leantrain.compare.store import Store, write_json, write_whole
+from leantrain.compare.store import Store
 from leantrain.compare.summary import summarise, time_ratio
 from leantrain.data import ImageData
+from leantrain.files import write_json, write_whole
 from leantrain.train.trainer import train
 
 OnEpoch = Callable[["Job", float, float], None]  # job, its epochs, accuracy so far

@@ -1,44 +1,14 @@
-"""The folder of a comparison: one file a finished run, so that an interrupted comparison goes on where it was.
+"""The folder of a comparison: one file a finished run, so that an interrupted comparison goes on where it was."""
 
-Every file is written whole or not at all: beside its place first, then moved there.
-"""
-
-import errno
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from leantrain.compare.config import CompareConfig
+from leantrain.files import write_json, write_whole
 from leantrain.train.trainer import RunResult
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then move it there. On failure an earlier ``path`` stays whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise OSError(
-                errno.ENOSPC, f"No space left while writing {path}; what was there before is whole. Free some, then --resume."
-            ) from error
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    write_whole(path, lambda place: place.write_text(text + "\n", encoding="utf-8") and None)
 
 
 class Store:

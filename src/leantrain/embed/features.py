@@ -47,9 +47,7 @@ class Features:
                 facts = file.metadata() or {}
                 values = file.get_tensor("features")
         except SafetensorError as error:
-            raise ValueError(
-                f"{path} is not a whole features file ({error}). Embed the data set again."
-            ) from error
+            raise ValueError(f"{path} is not a whole features file ({error}). Embed the data set again.") from error
         return Features(
             values, facts.get("fingerprint", ""), facts.get("extractor", ""), float(facts.get("seconds", 0))
         )

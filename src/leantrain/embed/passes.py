@@ -27,7 +27,7 @@ def embed(
         ValueError: the extractor gives something else than one row a sample.
     """
     start = time.perf_counter()
-    batch_size = batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128
+    batch_size = int(batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128)
     ordered = DataLoader(
         loader.dataset,
         batch_size=batch_size,

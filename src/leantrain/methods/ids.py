@@ -89,12 +89,8 @@ class IDS(Selector):
             )
         broken = (~values.isfinite().all(dim=1)).nonzero().flatten()
         if len(broken):
-            raise ValueError(
-                f"features of {len(broken)} samples are not finite, first {broken[:5].tolist()}."
-            )
-        labels = (
-            self.run.need_targets("IDS") if self.per_class else torch.zeros(self.run.size, dtype=torch.int64)
-        )
+            raise ValueError(f"features of {len(broken)} samples are not finite, first {broken[:5].tolist()}.")
+        labels = self.run.need_targets("IDS") if self.per_class else torch.zeros(self.run.size, dtype=torch.int64)
         self._distance = prototype_distance(values.float().cpu(), labels)
 
     def settings(self) -> dict[str, Any]:
@@ -118,7 +114,7 @@ def prototype_distance(features: Tensor, labels: Tensor) -> Tensor:
 
 
 def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, hard: bool) -> Tensor:
-    """Positions kept of each class, ascending: the first ceil(alpha * L) by distance, and the last one (Algorithm 2)."""
+    """Positions kept, ascending: of each class the first ceil(alpha * L) by distance, and the last (Algorithm 2)."""
     kept = []
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()

@@ -15,26 +15,26 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "digits"
-    limit: int | None = Field(None, ge=2, description="use only that many training samples, classes balanced")
+    limit: int | None = Field(default=None, ge=2, description="use only that many training samples, classes balanced")
     model: str = "small"
-    width: int | None = Field(None, ge=1, description="channels of the first stage, for the built-in models")
-    image_size: int | None = Field(None, ge=4, description="side in pixels; by default the data set's")
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(128, ge=1)
-    lr: float = Field(0.1, gt=0, description="peak learning rate of SGD")
-    momentum: float = Field(0.9, ge=0, lt=1)
+    width: int | None = Field(default=None, ge=1, description="channels of the first stage, for the built-in models")
+    image_size: int | None = Field(default=None, ge=4, description="side in pixels; by default the data set's")
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    lr: float = Field(default=0.1, gt=0, description="peak learning rate of SGD")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["linear-peak", "cosine", "multistep", "constant"] = "linear-peak"
-    warmup: float = Field(0.2, ge=0, lt=1, description="share of the training, for linear-peak and cosine")
-    milestones: tuple[float, ...] = Field((0.3, 0.6, 0.8), description="shares of the training, for multistep")
-    factor: float = Field(0.2, gt=0, description="at each milestone")
+    warmup: float = Field(default=0.2, ge=0, lt=1, description="share of the training, for linear-peak and cosine")
+    milestones: tuple[float, ...] = Field(default=(0.3, 0.6, 0.8), description="shares of the training, for multistep")
+    factor: float = Field(default=0.2, gt=0, description="at each milestone")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
-    compile: bool = Field(False, description="torch.compile the model")
-    workers: int = Field(0, ge=0, description="DataLoader worker processes")
-    settings: dict[str, dict[str, Any]] = Field({}, description="of the methods, by method name")
+    compile: bool = Field(default=False, description="torch.compile the model")
+    workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
+    settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
 
     @field_validator("settings")
     @classmethod

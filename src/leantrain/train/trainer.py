@@ -1,10 +1,10 @@
 """The reference trainer: image classification with any method, timed. B = samples of a batch, N = of the data set."""
 
 import contextlib
+import logging
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -186,9 +186,13 @@ def _fabric(config: TrainConfig) -> Any:
         raise ValueError("precision='fp16' needs a GPU (its loss scaling does). Use bf16 or fp32 on the CPU.")
     fabric = require_extra("lightning_fabric", "train")
     precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    chatter = logging.getLogger("lightning_fabric")  # it announces the precision of every run
+    level = chatter.level
+    chatter.setLevel(logging.WARNING)
+    try:
         return fabric.Fabric(accelerator=config.device, devices=1, precision=precision)
+    finally:
+        chatter.setLevel(level)
 
 
 def _settings(

@@ -1,0 +1,21 @@
+"""Import an optional package, or say how to install it."""
+
+import importlib
+from typing import Any
+
+
+def require_extra(module: str, extra: str) -> Any:
+    """Import ``module``, which the extra ``extra`` of leantrain brings along.
+
+    Raises:
+        ImportError: it is not installed; the message holds the install command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.split(".")[0]
+        if error.name is None or error.name.split(".")[0] != package:
+            raise  # the package is there, and something that it needs is not
+        raise ImportError(
+            f'{package} is not installed, and this needs it. Install it with: pip install "leantrain[{extra}]"'
+        ) from error

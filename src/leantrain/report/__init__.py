@@ -1,0 +1,18 @@
+"""Figures and the one-file HTML report of a ``leantrain compare`` results folder.
+
+Needs the extra ``report`` (matplotlib, jinja2, pyarrow, pillow); ``import leantrain`` never loads this package.
+"""
+
+try:
+    from .html import write
+    from .plots import figures, save_figures
+    from .results import Results, load
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("leantrain"):
+        raise
+    raise ModuleNotFoundError(
+        f"leantrain.report needs {error.name}, which is not installed. Run: pip install 'leantrain[report]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["Results", "figures", "load", "save_figures", "write"]

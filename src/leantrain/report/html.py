@@ -1,0 +1,137 @@
+"""The report: one HTML file that needs nothing else, no network and no script."""
+
+import dataclasses
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from leantrain.files import write_text
+
+from . import plots, shares, table, verdict
+from .counts import FILE as COUNTS
+from .counts import NO_LABEL, Counts, by_content, load_counts
+from .picks import Images, Strip, most_and_least, picture
+from .plot_kept import FILE as METRICS
+from .plot_style import looks
+from .results import FULL, Results, load
+
+NAME = "report.html"
+STRIPS = 6  # methods whose images are shown
+
+
+def write(out: Path | str, images: Images | None = None) -> Path:
+    """Write ``report.html`` into the results folder `out` and give its path.
+
+    Args:
+        images: sample index -> its picture, uint8 of shape (H, W) or (H, W, 3). None: no pictures.
+
+    The file is replaced in one step: where anything fails, an earlier report stays as it was. Raises
+    FileNotFoundError or ValueError, naming the file, for a folder that is missing, cut off or of another schema.
+    """
+    path = Path(out) / NAME
+    write_text(path, render(load(out), images))
+    return path
+
+
+def render(results: Results, images: Images | None = None) -> str:
+    """The page as text. Everything that comes from a file is escaped; the figures are ours."""
+    counts = load_counts(results)
+    shown = by_content(counts or [], STRIPS)
+    drawn = plots.draw_all(results)
+    headline, caveat = verdict.sentences(results)
+    # StrictUndefined: a name missing in the template is our mistake, not an empty spot in the page.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(
+        files("leantrain.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        title=_title(results),
+        headline=headline,
+        caveat=caveat,
+        facts=_facts(results),
+        rows=table.rows(results),
+        by_clock=any("boost_by_clock" in row for row in results.summary.values()),
+        interval=any(results.value(m, "noise_pp") is not None for m in results.methods),
+        seeds=len({run.seed for run in results.of(FULL)}),
+        looks=looks(results.methods),
+        # Markup: made by matplotlib from escaped text, see plots.svg
+        figures={name: Markup(plots.svg(name, figure)) for name, figure in drawn.items()},
+        strips=[_strips(results, c, images) for c in shown] if images else [],
+        left_out=[c.method for c in counts or [] if c not in shown],
+        classes=shares.class_table(results, counts or []),
+        class_name=results.class_name,
+        has_images=images is not None,
+        missing=[name for name in (METRICS, COUNTS) if not (results.folder / name).exists()],
+        settings=_settings(results),
+        environment=_flat(results.environment, skip=("classes",)),
+        config=_flat(results.config, skip=("classes",)),
+    )
+
+
+def _title(results: Results) -> str:
+    parts = [str(results.config[key]) for key in ("data", "model") if results.config.get(key)]
+    return " · ".join(parts) or "comparison"
+
+
+def _facts(results: Results) -> list[str]:
+    """The configuration in a line."""
+    config = results.config
+    seeds = sorted({run.seed for run in results.of(FULL)})
+    facts = [f"{config[key]} {word}" for key, word in (("epochs", "epochs"),) if key in config]
+    facts += [f"batch size {config['batch_size']}"] if "batch_size" in config else []
+    facts.append(f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})")
+    others = len(results.methods) - 1
+    facts.append(f"{others} method{'' if others == 1 else 's'} and full training")
+    device = results.environment.get("device")
+    return facts + ([str(device)] if device else [])
+
+
+def _strips(results: Results, counts: Counts, images: Images) -> dict[str, Any]:
+    most, least = most_and_least(counts)
+
+    def shown(strip: Strip, word: str) -> dict[str, Any]:
+        pictures = [
+            dataclasses.asdict(pick) | {"src": picture(images, pick.index), "name": _name(results, pick.label)}
+            for pick in strip.picks
+        ]
+        return {"word": word, "pictures": pictures, "alike": strip.alike}
+
+    return {
+        "method": counts.method,
+        "mean": float(counts.trained.mean()),
+        "low": float(counts.trained.min()),
+        "high": float(counts.trained.max()),
+        "strips": [shown(most, "most often"), shown(least, "least often")],
+    }
+
+
+def _name(results: Results, label: int) -> str:
+    return "" if label == NO_LABEL else results.class_name(label)
+
+
+def _settings(results: Results) -> list[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]]:
+    """Per method: its settings, and the events that it counted over all seeds, each as name and value."""
+    found = []
+    for method in results.methods:
+        runs = results.of(method)
+        names = dict.fromkeys(name for run in runs for name in run.events)
+        events = [(name, f"{sum(run.events.get(name, 0) for run in runs):,.10g}") for name in names]
+        found.append((method, _flat(runs[0].settings), events))
+    return found
+
+
+def _flat(values: dict[str, Any], prefix: str = "", skip: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Nested names joined by dots; values as JSON, text as it is, nulls left out."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if key in skip or value is None:
+            continue
+        if isinstance(value, dict) and value:
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return pairs
