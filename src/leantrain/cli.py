@@ -168,7 +168,7 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     )
     with Progress(console, config) as progress:
         results = run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=progress.update)
-    console.print(table(results))
+    console.print(table(results, console.width))
     from leantrain.report import write
     from leantrain.report.results import load
     from leantrain.report.verdict import sentences

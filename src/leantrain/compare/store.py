@@ -30,6 +30,8 @@ class Store:
             raise ValueError(f"--out {folder} is a file; give a folder.")
         described = {"config": config.model_dump(mode="json"), "data": fingerprint}
         known = folder / "config.json"
+        if not known.exists() and folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"--out {folder} is not empty and holds no comparison of ours. Give another folder.")
         if overwrite:
             for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
                 path.unlink(missing_ok=True)
@@ -37,8 +39,6 @@ class Store:
             self._check_same(_read_json(known), described)
             if not resume:
                 raise ValueError(f"{folder} holds this comparison already. Pass --resume to go on, or another --out.")
-        elif folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise ValueError(f"--out {folder} is not empty and holds no comparison of ours. Give another folder.")
         write_json(known, described)
 
     def load(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray | None] | None:

@@ -106,12 +106,12 @@ def train(
         return model(prepare(batch[0], augment.plain)), batch[1]
 
     clock = _Clock()
+    # No persistent workers: they would draw from the generator another number of times than a run without workers.
     batches = DataLoader(
         data.train,
         batch_size=config.batch_size,
         shuffle=True,
         num_workers=config.workers,
-        persistent_workers=config.workers > 0,
         pin_memory=fabric.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )

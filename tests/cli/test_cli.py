@@ -1,0 +1,107 @@
+"""The command line as a stranger meets it: one message for bad input, exit codes, flags over the file's settings."""
+
+import json
+import sys
+
+import pytest
+
+from leantrain import cli
+
+
+def run(monkeypatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["leantrain", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "300")
+    try:
+        cli.main()
+    except SystemExit as exit:
+        return int(exit.code or 0)
+    return 0
+
+
+SMALL = ("--limit", "100", "--width", "4", "--epochs", "2", "--batch-size", "32", "--device", "cpu")
+
+
+def test_compare_writes_what_it_promises(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ("compare", "--out", out, *SMALL, "--methods", "infobatch", "--set", "infobatch.prune_ratio=0.3")
+    assert run(monkeypatch, *words) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"results.json", "report.html", "metrics.parquet", "counts.parquet", "config.json", "runs"}
+    results = json.loads((out / "results.json").read_text())
+    assert [run["settings"] for run in results["runs"] if run["method"] == "infobatch"] == [
+        {"prune_ratio": 0.3, "delta": 0.875}
+    ]
+    assert "infobatch" in capsys.readouterr().out
+
+    assert run(monkeypatch, *words) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--resume") == 0
+    assert run(monkeypatch, "report", out) == 0
+
+
+def test_train_writes_run_and_weights(monkeypatch, tmp_path, capsys):
+    from safetensors.torch import load_file
+
+    assert run(monkeypatch, "train", "--out", tmp_path / "t", *SMALL, "--method", "ids+sb", "--seed", "5") == 0
+    facts = json.loads((tmp_path / "t" / "run.json").read_text())
+    assert facts["seed"] == 5
+    assert len(facts["epochs_done"]) == 2
+    assert load_file(tmp_path / "t" / "model.safetensors")
+    assert "Accuracy" in capsys.readouterr().out
+
+
+def test_flags_win_over_the_file(monkeypatch, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: 1\nlimit: 100\nwidth: 4\nsettings: {sb: {beta: 1.0}}\nmethods: [sb]\n")
+    words = ("compare", "--config", file, "--epochs", "2", "--set", "sb.history=64", "--out", tmp_path / "o")
+    assert run(monkeypatch, *words) == 0
+    config = json.loads((tmp_path / "o" / "results.json").read_text())["config"]
+    assert config["epochs"] == 2
+    assert config["settings"] == {"sb": {"beta": 1.0, "history": 64}}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--methods", "adonsi"), "Unknown method 'adonsi'. Did you mean 'adonis'"),
+        (("--model", "smal"), "unknown model 'smal'"),
+        (("--data", "digit"), "digits"),
+        (("--data", "parquet:nowhere"), "nowhere"),
+        (("--epochs", "0"), "epochs=0"),
+        (("--set", "adonis.theta"), "must read METHOD.SETTING=VALUE"),
+        (("--set", "adonis.thetta=1", "--methods", "adonis"), "Did you mean 'theta'"),
+        (("--set", "adonis.theta=1.5", "--methods", "adonis"), "theta=1.5 is outside"),
+        (("--set", "adonis.history=many", "--methods", "adonis"), "history='many' must be a whole number"),
+        (("--seeds", "0,0"), "different whole numbers"),
+        (("--seeds", "one"), "seeds"),
+        (("--precision", "fp8"), "precision='fp8'"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml does not exist"),
+        (("--bathc-size", "3"), "No such option"),
+        (("--limit", "0"), "limit=0"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(monkeypatch, tmp_path, capsys, words, message):
+    code = run(monkeypatch, "compare", "--out", tmp_path / "o", *SMALL[4:6], *words)
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "o" / "results.json").exists()
+
+
+def test_a_configuration_file_of_something_else_is_named(monkeypatch, tmp_path, capsys):
+    for content, message in [
+        ("- 1\n- 2\n", "must hold settings by name"),
+        ("a: [", "is not YAML"),
+        ("epoch: 3", "epochs"),
+    ]:
+        file = tmp_path / "c.yaml"
+        file.write_text(content)
+        assert run(monkeypatch, "compare", "--config", file, "--out", tmp_path / "o") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_more_samples_to_a_batch_than_selected_is_refused(monkeypatch, tmp_path, capsys):
+    words = ("--limit", "100", "--batch-size", "64", "--epochs", "1", "--width", "4", "--set", "rs2.keep_ratio=0.2")
+    assert run(monkeypatch, "compare", "--out", tmp_path / "o", *words, "--methods", "rs2") == 2
+    assert "selects 20 samples, fewer than one batch of 64" in capsys.readouterr().err

@@ -1,0 +1,216 @@
+"""A whole comparison on a few digits: what is run, written, resumed and refused."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from leantrain import data
+from leantrain.compare import CompareConfig, compare, jobs
+from leantrain.compare import experiment as experiment_module
+
+RUN_KEYS = set(
+    [
+        "method",
+        "settings",
+        "seed",
+        "control_for",
+        "epochs",
+        "accuracy",
+        "train_seconds",
+        "preprocess_seconds",
+        "selection_seconds",
+        "total_seconds",
+        "forward_samples",
+        "backward_samples",
+        "loaded_samples",
+        "steps",
+        "trajectory",
+    ]
+)
+SUMMARY_KEYS = set(
+    [
+        "method",
+        "accuracy_drop_pp",
+        "accuracy_drop_std",
+        "boost",
+        "boost_with_preprocessing",
+        "boost_to_5pp",
+        "work_ratio",
+        "control_accuracy_pp_ahead",
+        "verdict",
+    ]
+)
+
+
+def config(**changes) -> CompareConfig:
+    return CompareConfig(
+        **{
+            "limit": 120,
+            "width": 4,
+            "epochs": 3,
+            "batch_size": 32,
+            "methods": ("ids+adonis", "stale-sb"),
+            "settings": {"adonis": {"theta": "auto", "stale_epochs": 2}},
+        }
+        | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", limit=120)
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return out, compare(config(seeds=(0, 1)), digits, out)
+
+
+def test_every_method_and_its_control_with_every_seed(finished):
+    out, results = finished
+    assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
+    ran = [(run["method"], run["control_for"], run["seed"]) for run in results["runs"]]
+    methods = ("full", "ids+adonis", "stale-sb", "rs2")
+    assert sorted(ran, key=str) == sorted(
+        [(m, None, s) for m in methods for s in (0, 1)] + [("full", m, s) for m in methods[1:] for s in (0, 1)], key=str
+    )
+    assert results["schema"] == 1
+    assert all(set(run) >= RUN_KEYS for run in results["runs"])
+    assert [row["method"] for row in results["summary"]] == list(methods)
+    assert all(set(row) >= SUMMARY_KEYS for row in results["summary"])
+
+
+def test_controls_train_for_the_methods_share_of_time(finished):
+    _, results = finished
+    full = next(run for run in results["runs"] if run["method"] == "full" and run["control_for"] is None)
+    for row in results["summary"][1:]:
+        for control in (run for run in results["runs"] if run["control_for"] == row["method"]):
+            assert control["epochs"] == pytest.approx(3 * row["time_ratio"])
+            # a cut epoch ends within one batch of its share
+            assert abs(control["backward_samples"] / full["backward_samples"] - control["epochs"] / 3) < 1.01 * 32 / 360
+
+
+def test_counts_hold_together(finished):
+    out, results = finished
+    for run in results["runs"]:
+        assert run["forward_samples"] >= run["backward_samples"] + run["scored_samples"]
+        assert 0 <= run["accuracy"] <= 1
+        assert len(run["trajectory"]) == len({point["epoch"] for point in run["trajectory"]})
+        assert run["train_seconds"] == run["trajectory"][-1]["train_seconds"]
+    rows = pq.read_table(out / "counts.parquet").to_pylist()
+    for run in results["runs"]:
+        if run["control_for"] is None:
+            mine = [row for row in rows if row["run"] == f"{run['method']}-seed{run['seed']}"]
+            assert sum(row["trained"] for row in mine) == run["backward_samples"]
+            assert [row["index"] for row in mine] == list(range(120))
+
+
+def test_metrics_sum_up_to_the_runs(finished):
+    out, results = finished
+    rows = pq.read_table(out / "metrics.parquet").to_pylist()
+    for run in results["runs"]:
+        mine = [
+            r
+            for r in rows
+            if (r["method"], r["control_for"], r["seed"]) == (run["method"], run["control_for"], run["seed"])
+        ]
+        assert sum(row["trained"] for row in mine) == run["backward_samples"]
+        assert sum(row["scored"] for row in mine) == run["scored_samples"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_comparison_resumes_without_running_again(digits, tmp_path, monkeypatch):
+    ran = []
+    real = experiment_module.train
+
+    def train(config, data, method, seed, **more):
+        if len(ran) == 3:
+            raise Stopped
+        ran.append(method)
+        return real(config, data, method, seed, **more)
+
+    monkeypatch.setattr(experiment_module, "train", train)
+    with pytest.raises(Stopped):
+        compare(config(), digits, tmp_path / "out")
+    monkeypatch.setattr(experiment_module, "train", lambda *a, **k: (ran.append(a[2]), real(*a, **k))[1])
+    results = compare(config(), digits, tmp_path / "out", resume=True)
+    plain, controls = jobs(config())
+    assert len(ran) == len(plain) + len(controls) == len(results["runs"])
+
+
+def test_the_same_configuration_gives_the_same_accuracies(finished, digits, tmp_path):
+    _, results = finished
+    again = compare(config(), digits, tmp_path / "out")
+    first = {(r["method"], r["seed"]): r["accuracy"] for r in results["runs"] if r["control_for"] is None}
+    for run in again["runs"]:
+        if run["control_for"] is None:
+            assert run["accuracy"] == first[run["method"], 0]
+
+
+def test_a_folder_of_another_configuration_is_refused(finished, digits):
+    out, _ = finished
+    with pytest.raises(ValueError, match=r"another configuration \(.*epochs 3 there, 4 here.*Give another --out"):
+        compare(config(seeds=(0, 1), epochs=4), digits, out, resume=True)
+    with pytest.raises(ValueError, match=r"holds this comparison already. Pass --resume"):
+        compare(config(seeds=(0, 1)), digits, out)
+
+
+def test_a_folder_of_other_data_is_refused(finished):
+    out, _ = finished
+    with pytest.raises(ValueError, match="other data, or the data set changed"):
+        compare(config(seeds=(0, 1)), data.load("digits", limit=121), out, resume=True)
+
+
+def test_a_folder_of_something_else_is_left_alone(digits, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and holds no comparison"):
+        compare(config(), digits, tmp_path)
+    with pytest.raises(ValueError, match="not empty and holds no comparison"):
+        compare(config(), digits, tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_bad_settings_show_before_any_training(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment_module, "train", lambda *a, **k: pytest.fail("training started"))
+    with pytest.raises(ValueError, match=r"Unknown setting of adonis 'thetta'. Did you mean 'theta'"):
+        compare(config(settings={"adonis": {"thetta": 1}}), digits, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"keep_ratio=40 is outside \(0, 1\].*pass 0.4"):
+        compare(config(settings={"ids": {"keep_ratio": 40}}), digits, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_the_earlier_result_whole(finished, digits, monkeypatch):
+    out, _ = finished
+    before = (out / "results.json").read_bytes()
+    real = Path.write_text
+
+    def full_disk(self, *args, **more):
+        if "results.json" in self.name:
+            real(self, "{")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(OSError, match=r"No space left on device while writing .*results.json. What was there before"):
+        compare(config(seeds=(0, 1)), digits, out, resume=True)
+    assert (out / "results.json").read_bytes() == before
+    assert not list(out.glob(".results*"))
+
+
+def test_a_damaged_run_file_is_named(finished, digits, tmp_path):
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    path = out / "runs" / "rs2-seed0.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match=r"rs2-seed0.json is damaged .* Remove it; --resume"):
+        compare(config(seeds=(0, 1)), digits, out, resume=True)

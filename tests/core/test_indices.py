@@ -1,0 +1,110 @@
+"""``loader.indices`` names the samples of the batch, checked against the data."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import SubsetRandomSampler, WeightedRandomSampler
+
+from toys import METHODS, SIZE, Numbers, losses_at, wrapped
+
+EPOCHS = 4
+SAMPLERS = {
+    "sequential": dict,
+    "shuffle": lambda: {"shuffle": True},
+    "weighted": lambda: {"sampler": WeightedRandomSampler(torch.arange(1.0, SIZE + 1), SIZE)},
+    "subset": lambda: {"sampler": SubsetRandomSampler(range(2, SIZE))},
+    "batches": lambda: {"batch_sampler": [[*range(k, k + 5)] for k in range(0, SIZE, 5)]},
+}
+
+
+def as_objects(samples: list[Any]) -> Any:
+    """A batch that only this function can make: a tensor of numbers and boxes of various shapes."""
+    return torch.tensor([number for number, _ in samples]), [torch.ones(1 + n % 3, 4) * n for n, _ in samples]
+
+
+def check(loader: Any, read: Any = lambda batch: batch[0]) -> None:
+    seen = 0
+    for _ in range(EPOCHS):
+        for batch in loader:
+            numbers: Tensor = read(batch)
+            assert numbers.tolist() == loader.indices.tolist()
+            loader.reduce(losses_at(loader.epoch, loader.indices))
+            seen += len(numbers)
+    assert seen >= 3 * EPOCHS
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_workers(method: str, sampler: Any) -> None:
+    check(wrapped(METHODS[method](), epochs=EPOCHS, **sampler()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_persistent_workers(method: str) -> None:
+    options = {"num_workers": 2, "persistent_workers": True, "shuffle": True}
+    check(wrapped(METHODS[method](), epochs=EPOCHS, **options))
+
+
+@pytest.mark.parametrize("method", ["full", "infobatch", "stale adonis", "sb"])
+def test_two_workers_with_a_custom_sampler(method: str) -> None:
+    check(wrapped(METHODS[method](), epochs=EPOCHS, num_workers=2, **SAMPLERS["weighted"]()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("method", ["infobatch", "stale adonis", "ids|adonis"])
+def test_custom_collate(method: str, workers: int) -> None:
+    loader = wrapped(METHODS[method](), epochs=EPOCHS, collate_fn=as_objects, num_workers=workers, shuffle=True)
+
+    def read(batch: Any) -> Tensor:
+        for number, boxes in zip(batch[0].tolist(), batch[1], strict=True):
+            assert boxes.shape == (1 + number % 3, 4)
+            assert (boxes == number).all()
+        return batch[0]
+
+    check(loader, read)
+
+
+class Named(Numbers):
+    """Every kind of leaf that ``default_collate`` knows."""
+
+    def __getitem__(self, index: int) -> Any:
+        number, label = super().__getitem__(index)
+        return {"name": f"n{number}", "pair": (torch.ones(2, 2) * number, {"y": label, "path": (b"b", "p")})}
+
+
+@pytest.mark.parametrize("method", ["full", "stale adonis", "sb"])
+def test_nested_batches_with_strings(method: str) -> None:
+    data = Named()
+    loader = wrapped(
+        METHODS[method](),
+        data,
+        epochs=EPOCHS,
+        shuffle=True,
+        score=lambda batch: losses_at(loader.epoch, batch["pair"][0][:, 0, 0].long()),
+    )
+
+    def read(batch: Any) -> Tensor:
+        numbers = batch["pair"][0][:, 1, 1].long()
+        count = len(numbers)
+        assert list(batch["name"]) == [f"n{number}" for number in numbers.tolist()]
+        assert batch["pair"][1]["y"].tolist() == [data.targets[number] for number in numbers.tolist()]
+        assert [list(names) for names in batch["pair"][1]["path"]] == [[b"b"] * count, ["p"] * count]
+        return numbers
+
+    check(loader, read)
+
+
+def test_a_sampler_that_repeats_is_filtered_not_made_unique() -> None:
+    order = [0, 1, 1, 2, 39, 3, 1, 5]
+    loader = wrapped(METHODS["rpd"](), sampler=order)
+    kept = set(loader.plan.indices.tolist())
+    numbers = [number for batch in loader for number in batch[0].tolist()]
+    assert numbers == [number for number in order if number in kept]
+    assert 0 < len(numbers) < len(order)
+
+
+def test_before_the_first_batch_there_are_none() -> None:
+    with pytest.raises(RuntimeError, match="iterate over the loader first"):
+        _ = wrapped(METHODS["full"]()).indices

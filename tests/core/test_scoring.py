@@ -1,0 +1,175 @@
+"""``scorer``: one loss a sample, and no trace of the pass on the model or the random streams."""
+
+import functools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leantrain import Scores, scorer
+
+B, C = 6, 3
+
+
+class Net(nn.Module):
+    """BatchNorm, dropout, and a part that the user keeps in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        self.body = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, C))
+        self.train()
+        self.frozen.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.isinf().any():
+            raise ArithmeticError("the model fails")
+        return self.body(self.frozen(x))
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return torch.randn(B, 4), torch.arange(B) % C
+
+
+def one_by_one(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Losses in eval mode, a sample at a time."""
+    flags = [module.training for module in model.modules()]
+    model.eval()
+    logits = torch.cat([model(image.unsqueeze(0)) for image in images]).detach()
+    for module, flag in zip(model.modules(), flags, strict=True):
+        module.training = flag
+    return torch.stack([-logits[i].log_softmax(0)[labels[i]] for i in range(len(labels))])
+
+
+def plain_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        F.cross_entropy,
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(reduction="none"),
+        functools.partial(F.cross_entropy, reduction="mean"),
+        plain_loss,
+        lambda logits, labels: plain_loss(logits, labels),
+    ],
+    ids=["function", "module", "module none", "partial", "custom", "lambda"],
+)
+def test_losses_are_those_of_single_samples(loss: Callable[..., Tensor]) -> None:
+    model, (images, labels) = Net(), batch()
+    scores = scorer(model, loss)((images, labels))
+    assert scores.losses.shape == (B,)
+    torch.testing.assert_close(scores.losses, one_by_one(model, images, labels))
+
+
+def test_the_users_loss_module_keeps_its_reduction() -> None:
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    scorer(Net(), loss)(batch())
+    assert loss.reduction == "sum"
+
+
+def test_correct_and_confidence() -> None:
+    model, (images, labels) = Net(), batch()
+    scores = scorer(model, F.cross_entropy)([images, labels])
+    confidence = (-one_by_one(model, images, labels)).exp()
+    assert scores.correct is not None
+    assert scores.confidence is not None
+    for right, sure, own in zip(scores.correct, scores.confidence, confidence, strict=True):
+        if right:
+            assert sure == pytest.approx(float(own))
+        else:
+            assert sure > own
+
+
+def test_regression_has_no_correctness() -> None:
+    scores = scorer(nn.Linear(4, 1), lambda out, y: (out - y).square().flatten(1).mean(1))(
+        (torch.randn(B, 4), torch.ones(B, 1))
+    )
+    assert (scores.correct, scores.confidence) == (None, None)
+
+
+def test_forward_reads_any_batch() -> None:
+    model, (images, labels) = Net(), batch()
+    score = scorer(model, F.cross_entropy, forward=lambda m, b: (m(b["x"]["pixels"]), b["y"]))
+    losses = score({"x": {"pixels": images, "names": ["a"] * B}, "y": labels}).losses
+    torch.testing.assert_close(losses, one_by_one(model, images, labels))
+
+
+@pytest.mark.parametrize("given", [{"x": 1}, torch.ones(3), (1, 2, 3)], ids=["dict", "tensor", "three"])
+def test_a_batch_that_is_no_pair_asks_for_forward(given: Any) -> None:
+    with pytest.raises(TypeError, match=rf"\(inputs, targets\), not {type(given).__name__}.*forward=lambda"):
+        scorer(Net(), F.cross_entropy)(given)
+
+
+def everything(model: nn.Module) -> list[Any]:
+    """What scoring must not change."""
+    return [
+        [(name, value.clone()) for name, value in model.state_dict().items()],
+        [module.training for module in model.modules()],
+        [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        [p.requires_grad for p in model.parameters()],
+        torch.get_rng_state(),
+        random.getstate(),
+        str(np.random.get_state()),  # noqa: NPY002 - the global stream is the point
+        torch.is_grad_enabled(),
+    ]
+
+
+def assert_untouched(before: list[Any], after: list[Any]) -> None:
+    for (name, a), (_, b) in zip(before[0], after[0], strict=True):
+        assert torch.equal(a, b), name
+    for a, b in zip(before[2], after[2], strict=True):
+        assert a is b is None or torch.equal(a, b)
+    assert torch.equal(before[4], after[4])
+    assert [before[k] for k in (1, 3, 5, 6, 7)] == [after[k] for k in (1, 3, 5, 6, 7)]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("fails", [False, True], ids=["", "raises"])
+def test_leaves_no_trace(mode: str, fails: bool) -> None:
+    model, (images, labels) = Net(), batch()
+    if mode == "eval":
+        model.eval()
+    else:
+        plain_loss(model(images), labels).mean().backward()
+    before = everything(model)
+    if fails:
+        with pytest.raises(ArithmeticError, match="the model fails"):
+            scorer(model, F.cross_entropy)((images / 0, labels))
+    else:
+        assert not scorer(model, F.cross_entropy)((images, labels)).losses.requires_grad
+    assert_untouched(before, everything(model))
+
+
+def test_a_loss_that_draws_or_raises_leaves_no_trace() -> None:
+    model, (images, labels) = Net(), batch()
+    before = everything(model)
+    scorer(model, lambda logits, labels: plain_loss(F.dropout(logits), labels))((images, labels))
+    with pytest.raises(IndexError):
+        scorer(model, F.cross_entropy)((images, labels + 90))
+    assert_untouched(before, everything(model))
+
+
+def test_dropout_is_off() -> None:
+    score, given = scorer(Net(), F.cross_entropy), batch()
+    assert torch.equal(score(given).losses, score(given).losses)
+
+
+def test_lower_precision_is_only_for_scoring() -> None:
+    model, given = Net(), batch()
+    exact = scorer(model, F.cross_entropy)(given).losses
+    rough = scorer(model, F.cross_entropy, dtype=torch.bfloat16)(given).losses
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(exact, rough.float(), rtol=0.1, atol=0.1)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_scores_are_a_tuple_with_defaults() -> None:
+    assert Scores(torch.ones(2))[1:] == (None, None)

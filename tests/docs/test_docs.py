@@ -1,0 +1,83 @@
+"""The Python of README and CONTRIBUTING runs; every method has its card; the README's table stands in a result file."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from leantrain.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(name: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_its_python_runs(name, capsys):
+    found = blocks(name)
+    assert found
+    space: dict = {"__name__": "readme"}
+    for number, block in enumerate(found):
+        exec(compile(block, f"{name}, block {number}", "exec"), space)
+
+
+def test_the_example_method_skips_what_is_learnt():
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    import leantrain
+
+    space: dict = {"__name__": "contributing"}
+    exec(blocks("CONTRIBUTING.md")[0], space)
+    losses = torch.tensor([0.5, 0.001, 0.2, 0.0])
+    loader = leantrain.wrap(DataLoader(TensorDataset(torch.arange(4)), batch_size=2), space["DropLearnt"]())
+    for (samples,) in loader:
+        loader.reduce(losses[samples])
+    assert [i for (samples,) in loader for i in samples.tolist()] == [0, 2]
+
+
+def test_the_diff_is_what_the_readme_runs():
+    """Both lines that the diff adds stand in the runnable code in the same form."""
+    text = (ROOT / "README.md").read_text()
+    added = [line[1:].strip() for line in re.findall(r"^\+.*", text, re.MULTILINE)]
+    code = "\n".join(blocks("README.md"))
+    assert len(added) == 2
+    for call in ("leantrain.wrap(", "loader.reduce(F.cross_entropy(model("):
+        assert any(call in line for line in added)
+        assert call in code
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_card_linked_from_the_readme(name):
+    row = next(
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| [") and f"`{name}`" in line
+    )
+    card = re.search(r"\((docs/methods/[\w-]+\.md)\)", row)
+    assert card
+    text = (ROOT / card[1]).read_text()
+    for heading in ("**Cost:**", "**Needs:**", "**Source:**"):
+        assert heading in text
+
+
+def test_the_table_of_the_readme_stands_in_its_result_file():
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", text, re.DOTALL)
+    assert found
+    results = json.loads((ROOT / found[1] / "results.json").read_text())
+    rows = {row["method"]: row for row in results["summary"]}
+    lines = [line for line in found[2].splitlines() if line.startswith("| `")]
+    assert len(lines) == len(rows) > 5
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        row = rows[cells[0].strip("`")]
+        assert cells[1].startswith(f"{100 * row['accuracy']:.2f}")
+        assert cells[2] == f"{row['accuracy_drop_pp']:+.2f}"
+        assert cells[3] == f"{row['boost']:.2f}×"
+        assert cells[4] == f"{row['boost_with_preprocessing']:.2f}×"
+        if row["verdict"]:
+            assert cells[5] == f"{100 * row['control_accuracy']:.2f}"
+            assert cells[6].startswith(f"{row['control_accuracy_pp_ahead']:+.2f}")
+            assert cells[7] == row["verdict"]

@@ -1,0 +1,107 @@
+"""The same seed gives the same run, another seed another one, and a resumed run is the straight one."""
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from leantrain import Loader
+from toys import METHODS, SIZE, losses_at, wrapped
+
+EPOCHS = 6
+RANDOM = ["rpc", "rpd", "rs2", "infobatch", "sb", "stale-sb", "infobatch|rs2", "rpd|stale-sb"]
+
+
+def loader_of(method: str, **options: Any) -> Loader:
+    generator = torch.Generator().manual_seed(9)
+    return wrapped(METHODS[method](), epochs=EPOCHS, shuffle=True, generator=generator, **options)
+
+
+def epoch_of(loader: Loader) -> list[Any]:
+    """Indices and weighted loss of each batch."""
+    given = []
+    for _ in loader:
+        losses = losses_at(loader.epoch, loader.indices)
+        given.append((loader.indices.tolist(), float(loader.reduce(losses))))
+    return given
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_run(method: str) -> None:
+    torch.manual_seed(1)
+    first, loader = loader_of(method), loader_of(method)
+    run = [epoch_of(first) for _ in range(EPOCHS)]
+    torch.manual_seed(2)  # global streams do not matter
+    assert [epoch_of(loader) for _ in range(EPOCHS)] == run
+
+
+@pytest.mark.parametrize("method", RANDOM)
+def test_another_seed_another_run(method: str) -> None:
+    first, second = loader_of(method, seed=0), loader_of(method, seed=1)
+    assert [epoch_of(first) for _ in range(EPOCHS)] != [epoch_of(second) for _ in range(EPOCHS)]
+
+
+@pytest.mark.parametrize("asked", ["", "after len()"])
+@pytest.mark.parametrize("epochs_before", [1, 2, 3, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_run_is_the_straight_one(method: str, epochs_before: int, asked: str) -> None:
+    straight = loader_of(method)
+    for _ in range(epochs_before):
+        epoch_of(straight)
+    if asked:
+        assert len(straight) > 0  # a progress bar asks between epochs, which must not use anything up
+    file = io.BytesIO()
+    torch.save(straight.state_dict(), file)
+    file.seek(0)
+
+    resumed = loader_of(method)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    resumed._user.generator.set_state(straight._user.generator.get_state())
+    assert resumed.epoch == epochs_before
+    rest = [epoch_of(straight) for _ in range(EPOCHS - epochs_before)]
+    assert [epoch_of(resumed) for _ in range(EPOCHS - epochs_before)] == rest
+    assert resumed.progress == straight.progress == 1.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_state_is_a_copy(method: str) -> None:
+    loader = loader_of(method)
+    epoch_of(loader)
+    state = loader.state_dict()
+    before = copy.deepcopy(state)
+    epoch_of(loader)
+
+    def same(a: Any, b: Any) -> bool:
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return torch.equal(a.nan_to_num(-9), b.nan_to_num(-9)) if isinstance(a, torch.Tensor) else a == b
+
+    assert same(state, before)
+
+
+def test_a_state_of_another_data_set_is_refused() -> None:
+    state = loader_of("rpd").state_dict()
+    other = wrapped(METHODS["full"](), range(SIZE + 1))
+    with pytest.raises(ValueError, match=r"'loss' has shape \(40,\); this data set needs \(41,\)"):
+        other.load_state_dict(state)
+
+
+def test_no_state_within_an_epoch() -> None:
+    loader = loader_of("rs2")
+    for _ in loader:
+        loader.reduce(torch.ones(len(loader.indices)))
+        with pytest.raises(RuntimeError, match="after the epoch's last batch"):
+            loader.state_dict()
+        break
+
+
+def test_a_selector_serves_a_second_run_afresh() -> None:
+    for method in METHODS:
+        selector = METHODS[method]()
+        runs = []
+        for _ in range(2):
+            loader = wrapped(selector, epochs=3)
+            runs.append([epoch_of(loader) for _ in range(3)])
+        assert runs[0] == runs[1], method

@@ -1,0 +1,115 @@
+"""The reference trainer against a plain PyTorch loop, its options and its accounting."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from leantrain import data
+from leantrain.schedule import linear_peak
+from leantrain.train import models
+from leantrain.train.augment import Augment
+from leantrain.train.config import TrainConfig
+from leantrain.train.trainer import train
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", limit=150)
+
+
+def config(**changes) -> TrainConfig:
+    return TrainConfig(**{"limit": 150, "width": 4, "epochs": 3, "batch_size": 32, "device": "cpu"} | changes)
+
+
+def test_full_training_is_a_plain_loop_bit_for_bit(digits):
+    settings = config()
+    trained = train(settings, digits, "full", seed=3).model.state_dict()
+    model = models.build("small", classes=10, channels=1, image_size=8, width=4, seed=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    augment = Augment(digits.mean, digits.std, 8, seed=3, **digits.augment)
+    order = torch.Generator().manual_seed(3)
+    factor, steps = linear_peak(0.2), 0
+    model.train()
+    for epoch in range(3):
+        indices = DataLoader(range(150), batch_size=32, shuffle=True, generator=order)
+        for batch in indices:
+            images, labels = digits.train.images[batch], digits.targets[batch]
+            done = (epoch + min(1.0, (steps - 5 * epoch) * 32 / 150)) / 3
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 * factor(done)
+            F.cross_entropy(model(augment(images, batch, epoch)), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            steps += 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, next(v for n, v in trained.items() if n.endswith(name))), name
+
+
+def test_no_global_random_state_moves(digits):
+    before = torch.get_rng_state()
+    train(config(epochs=1), digits, "ids+adonis", seed=0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_do_not_change_the_result(digits, workers):
+    assert torch.equal(
+        train(config(epochs=2, workers=workers), digits, "sb", seed=0).trained,
+        train(config(epochs=2), digits, "sb", seed=0).trained,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"channels_last": True},
+        {"schedule": "multistep"},
+        {"schedule": "cosine", "warmup": 0.0},
+        {"schedule": "constant"},
+        {"model": "tiny-resnet"},
+    ],
+)
+def test_options(digits, options):
+    result = train(config(epochs=1, **options), digits, "adonis", seed=0)
+    assert all(value.isfinite().all() for value in result.model.state_dict().values())
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_the_same(digits):
+    plain = train(config(epochs=1), digits, "infobatch", seed=0)
+    compiled = train(config(epochs=1, compile=True), digits, "infobatch", seed=0)
+    assert torch.equal(plain.trained, compiled.trained)
+
+
+def test_accounting_of_ids_with_a_snapshot(digits):
+    result = train(config(epochs=4, settings={"ids": {"keep_ratio": 0.5}}), digits, "ids", seed=0)
+    facts = result.facts
+    assert facts["settings"] == {"keep_ratio": 0.5, "switch_epoch": 0.9, "start_epoch": 1, "per_class": True}
+    per_class = [int((digits.targets == label).sum()) for label in range(10)]
+    easy = sum(-(-count // 2) + (count > 1) for count in per_class)  # half of the class and its last one
+    assert facts["backward_samples"] == 150 + 3 * easy
+    assert facts["forward_samples"] == facts["backward_samples"] + 150  # and the embedding pass
+    assert facts["preprocess_seconds"] > 0
+    assert facts["total_seconds"] == facts["train_seconds"] + facts["preprocess_seconds"]
+    assert int(result.trained.sum()) == facts["backward_samples"]
+
+
+def test_a_cut_budget_compresses_the_schedule(digits):
+    rows = train(config(), digits, "full", seed=0, epochs=1.5).epochs
+    assert [row["trained"] for row in rows] == [150, 75]
+    assert train(config(), digits, "full", seed=0, epochs=1.5).facts["epochs"] == 1.5
+
+
+def test_divergence_stops_with_the_samples_named(digits):
+    with pytest.raises(FloatingPointError, match=r"loss of sample \[\d+.*is NaN or infinite"):
+        train(config(lr=1e18, schedule="constant"), digits, "full", seed=0)
+
+
+def test_bad_devices_and_precisions_say_what_to_use(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"no CUDA device. Use --device cpu"):
+        train(config(device="cuda"), digits, "full", seed=0)
+    with pytest.raises(ValueError, match=r"fp16' needs a GPU.*bf16"):
+        train(config(precision="fp16"), digits, "full", seed=0)
