@@ -12,38 +12,34 @@ from leantrain import data
 from leantrain.compare import CompareConfig, compare, jobs
 from leantrain.compare import experiment as experiment_module
 
-RUN_KEYS = set(
-    [
-        "method",
-        "settings",
-        "seed",
-        "control_for",
-        "epochs",
-        "accuracy",
-        "train_seconds",
-        "preprocess_seconds",
-        "selection_seconds",
-        "total_seconds",
-        "forward_samples",
-        "backward_samples",
-        "loaded_samples",
-        "steps",
-        "trajectory",
-    ]
-)
-SUMMARY_KEYS = set(
-    [
-        "method",
-        "accuracy_drop_pp",
-        "accuracy_drop_std",
-        "boost",
-        "boost_with_preprocessing",
-        "boost_to_5pp",
-        "work_ratio",
-        "control_accuracy_pp_ahead",
-        "verdict",
-    ]
-)
+RUN_KEYS = {
+    "method",
+    "settings",
+    "seed",
+    "control_for",
+    "epochs",
+    "accuracy",
+    "train_seconds",
+    "preprocess_seconds",
+    "selection_seconds",
+    "total_seconds",
+    "forward_samples",
+    "backward_samples",
+    "loaded_samples",
+    "steps",
+    "trajectory",
+}
+SUMMARY_KEYS = {
+    "method",
+    "accuracy_drop_pp",
+    "accuracy_drop_std",
+    "boost",
+    "boost_with_preprocessing",
+    "boost_to_5pp",
+    "work_ratio",
+    "control_accuracy_pp_ahead",
+    "verdict",
+}
 
 
 def config(**changes) -> CompareConfig:

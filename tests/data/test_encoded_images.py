@@ -193,6 +193,8 @@ def test_empty_broken_and_missing_tables(table):
 def test_labels_of_the_test_split_are_checked(table):
     write(table / "test.parquet", [png(0)[1]], [2])
     fails(ValueError, "test.parquet, row 0: label 2 is outside 0..1", f"parquet:{table}")
+    write(table / "test.parquet", [png(0)[1]], [1], label="fine_label")
+    fails(ValueError, "test.parquet has no column 'label', which the training split has", f"parquet:{table}")
 
 
 # Folders
