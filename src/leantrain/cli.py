@@ -33,6 +33,7 @@ Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 [default
 ChannelsLast = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="memory layout")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the model")]
 Workers = Annotated[int | None, typer.Option(help="DataLoader worker processes [default: 0]")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads that torch uses [default: all cores]")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable")
 ]
@@ -58,6 +59,7 @@ def compare(
     channels_last: ChannelsLast = None,
     compile: Compile = None,
     workers: Workers = None,
+    threads: Threads = None,
     set_: Settings = None,
     config: ConfigFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
@@ -68,12 +70,14 @@ def compare(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "config", "resume", "set_", "CompareConfig", "methods", "seeds") and value is not None
+        if name not in ("out", "config", "resume", "set_", "threads", "CompareConfig", "methods", "seeds")
+        and value is not None
     }
     if methods is not None:
         flags["methods"] = _split(methods)
     if seeds is not None:
         flags["seeds"] = _split(seeds)
+    _use(threads)
     _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
 
 
@@ -96,6 +100,7 @@ def train(
     channels_last: ChannelsLast = None,
     compile: Compile = None,
     workers: Workers = None,
+    threads: Threads = None,
     set_: Settings = None,
     config: ConfigFile = None,
 ) -> None:
@@ -105,8 +110,9 @@ def train(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "method", "seed", "set_", "config", "TrainConfig") and value is not None
+        if name not in ("out", "method", "seed", "set_", "config", "threads", "TrainConfig") and value is not None
     }
+    _use(threads)
     _train(_configure(TrainConfig, flags, set_, config), method, seed, out)
 
 
@@ -119,6 +125,7 @@ def demo(
     """Compare nine methods on scikit-learn's digits with two seeds: the two-minute tour."""
     from leantrain.compare.demo import DEMO
 
+    _use(1)  # the model is so small that more threads wait for each other longer than they work
     _compare(DEMO, out, overwrite=True)
 
 
@@ -204,6 +211,13 @@ def _train(config: Any, method: str, seed: int, out: Path) -> None:
     save = require_extra("safetensors.torch", "train").save_model
     write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
     console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
+
+
+def _use(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _load(spec: str, limit: int | None, image_size: int | None) -> Any:

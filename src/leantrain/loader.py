@@ -100,7 +100,7 @@ class Loader:
             seed=check.integer("seed", seed, least=0),
             ledger=self.ledger,
             targets=intake.labels(loader.dataset, targets, size),
-            fingerprint=str(getattr(loader.dataset, "fingerprint", "")),
+            fingerprint=intake.fingerprint(loader.dataset),
         )
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.

@@ -73,7 +73,7 @@ def test_bad_specs_are_explained(spec, error, text):
 
 @pytest.mark.parametrize("option", ["limit", "image_size"])
 def test_numbers_have_to_be_positive(option):
-    with pytest.raises(ValueError, match=f"{option}=0"):
+    with pytest.raises(ValueError, match=rf"{option}=0\. It is"):
         load("digits", **{option: 0})
 
 

@@ -9,7 +9,7 @@ DEMO = CompareConfig(
     methods=("full", "rpd", "rs2", "infobatch", "ids", "adonis", "ids+adonis", "sb", "stale-sb"),
     seeds=(0, 1),
     epochs=15,
-    batch_size=32,
+    batch_size=64,
     # The printed defaults of ADONIS select next to nothing here; see its doc card.
     settings={"adonis": {"theta": "auto", "keep_ratio": 0.6, "sigma": 2.0, "stale_epochs": 3, "rule": "sturges"}},
 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from leantrain import intake
 from leantrain.embed.extractors import penultimate
 from leantrain.embed.features import Features
 
@@ -48,8 +49,7 @@ def embed(
                 "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
             )
         rows.append(features.detach().float().cpu())
-    fingerprint = str(getattr(loader.dataset, "fingerprint", ""))
-    return Features(torch.cat(rows), fingerprint, name, time.perf_counter() - start)
+    return Features(torch.cat(rows), intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
 
 
 def snapshot(

@@ -148,8 +148,10 @@ def train(
             loss_sum += float(step(images, labels)) * len(labels)
             seen += len(labels)
             clock.steps.append((time.perf_counter() - begun) / len(labels))
-        clock.train += time.perf_counter() - start - (clock.preprocess - preprocessed)
+        preprocessing = clock.preprocess - preprocessed  # inside the plan of the epoch that needed it
+        clock.train += time.perf_counter() - start - preprocessing
         spent = {name: value - before[name] for name, value in _counts(loader).items()}
+        spent["selection_seconds"] -= preprocessing
         row = {
             "epoch": epoch,
             "train_seconds": clock.train,
