@@ -4,7 +4,8 @@ A batch is any nesting of dicts, lists, tuples and named tuples. Its leaves are 
 batch, or lists of strings or bytes, one a sample (the only leaves that ``default_collate`` does not turn into tensors).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +54,12 @@ def _map(function: Callable[..., Any], batches: list[Any]) -> Any:
     """``function`` of the leaves that stand at the same place in each of ``batches``, in the same nesting."""
     first = batches[0]
     if isinstance(first, Mapping):
-        return type(first)({key: _map(function, [b[key] for b in batches]) for key in first})  # pyright: ignore
+        mapped = {key: _map(function, [batch[key] for batch in batches]) for key in first}
+        if not isinstance(first, MutableMapping):
+            return type(first)(mapped)  # pyright: ignore[reportCallIssue]
+        clone = copy.copy(first)  # keeps what a constructor may not take, such as a default factory
+        clone.update(mapped)
+        return clone
     if _is_leaf(first):
         return function(*batches)
     children = [_map(function, list(group)) for group in zip(*batches, strict=True)]

@@ -40,7 +40,7 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
     names = list(allowed)
     if value in names:
         return value
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"Unknown {name} {value!r}.{hint} Known: {', '.join(names)}.")
 

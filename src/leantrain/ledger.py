@@ -1,4 +1,4 @@
-"""The ledger: what is known of each sample, as a structure of arrays (25 bytes a sample)."""
+"""The ledger: what is known of each sample, as a structure of arrays (26 bytes a sample)."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,12 @@ class Ledger:
     Attributes:
         loss: (N,) float32, the last loss seen, in a training step or a scoring pass; NaN before.
         loss_epoch: (N,) int16, the epoch of ``loss``; -1 before.
-        score: (N,) float32, the last loss of a scoring pass (eval mode, no gradient); NaN before.
+        score: (N,) float32, the last loss of a scoring pass (eval mode, no gradient); NaN before, and where the pass
+            gave a loss that is not finite.
         score_epoch: (N,) int16, the epoch of ``score``; -1 before.
         correct: (N,) int8, whether the last prediction was right; -1 while unknown.
         confidence: (N,) float32, the last largest softmax probability over classes; NaN while unknown.
+        trained_correct: (N,) int8, the same of the last training presentation only.
         forgotten: (N,) int16, forgetting events: right at one training presentation, wrong at the next.
         trained: (N,) int32, how often the sample was trained on.
         trained_epoch: (N,) int16, the last epoch in which it was; -1 before.
@@ -29,6 +31,7 @@ class Ledger:
         self.score_epoch = torch.full((size,), NEVER, dtype=torch.int16)
         self.correct = torch.full((size,), NEVER, dtype=torch.int8)
         self.confidence = torch.full((size,), torch.nan)
+        self.trained_correct = torch.full((size,), NEVER, dtype=torch.int8)
         self.forgotten = torch.zeros(size, dtype=torch.int16)
         self.trained = torch.zeros(size, dtype=torch.int32)
         self.trained_epoch = torch.full((size,), NEVER, dtype=torch.int16)
@@ -45,9 +48,10 @@ class Ledger:
         self.trained.index_add_(0, indices, torch.ones(len(indices), dtype=torch.int32))
         self.trained_epoch[indices] = epoch
         if correct is not None:
-            lapsed = (self.correct[indices] == 1) & ~correct
+            lapsed = (self.trained_correct[indices] == 1) & ~correct
             self.forgotten.index_add_(0, indices, lapsed.to(torch.int16))
-        self._record(epoch, indices, losses, correct, confidence)
+            self.trained_correct[indices] = correct.to(torch.int8)
+        self.record_losses(epoch, indices, losses, correct, confidence)
 
     def record_scores(
         self,
@@ -58,19 +62,24 @@ class Ledger:
         confidence: Tensor | None = None,
     ) -> None:
         """Take note of one scoring pass over ``indices`` (B,)."""
-        finite = losses.isfinite()
-        self.score[indices[finite]] = losses[finite]
-        self.score_epoch[indices[finite]] = epoch
-        self._record(epoch, indices, losses, correct, confidence)
+        self.score[indices] = losses.where(losses.isfinite(), torch.nan)
+        self.score_epoch[indices] = epoch
+        self.record_losses(epoch, indices, losses, correct, confidence)
 
     def scored_within(self, indices: Tensor, epoch: int, age: int) -> bool:
         """Whether every sample of ``indices`` was scored in the last ``age`` epochs, this one included."""
         taken = self.score_epoch[indices]
         return bool(((taken != NEVER) & (epoch - taken.long() < age)).all())
 
-    def _record(
-        self, epoch: int, indices: Tensor, losses: Tensor, correct: Tensor | None, confidence: Tensor | None
+    def record_losses(
+        self,
+        epoch: int,
+        indices: Tensor,
+        losses: Tensor,
+        correct: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> None:
+        """Take note of losses (B,), and of the predictions they come from, without saying what they were made for."""
         finite = losses.isfinite()
         self.loss[indices[finite]] = losses[finite]
         self.loss_epoch[indices[finite]] = epoch

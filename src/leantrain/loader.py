@@ -111,6 +111,9 @@ class Loader:
         self._weights: Tensor | None = None  # (N,) weights of the running epoch
         self._current: Tensor | None = None  # indices of the batch handed out last
         self._position = 0.0  # share of the running epoch that is done
+        self._before_plan: dict[str, Any] = {}  # the selector's state before the plan was made
+        self._at_start: tuple[dict[str, Any], Tensor] | None = None  # selector's state and open batch before the epoch
+        self._iteration = 0  # which iterator is the running one
         self._reduced = False  # whether the running epoch had a training step
 
     @property
@@ -121,7 +124,7 @@ class Loader:
     @property
     def sampler(self) -> Any:
         """The user's sampler."""
-        return self._user.sampler
+        return self._stream.sampler
 
     @property
     def batch_size(self) -> int | None:
@@ -147,6 +150,7 @@ class Loader:
         """The plan of the running epoch, or between epochs of the next one."""
         if self._plan is None:
             start = time.perf_counter()
+            self._before_plan = self.selector.state_dict()
             plan = self.selector.plan(self.epoch, torch.arange(self._run.size))
             self._check_plan(plan)
             self._plan = plan
@@ -155,41 +159,49 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches of this epoch; for online methods the most that there can be."""
-        return self._stream.length(self.plan)
+        return self._stream.length(self.epoch, self.plan)
 
     def __iter__(self) -> Iterator[Any]:
         if self._reduced:  # the last epoch was left early
             self._end_epoch()
+        elif self._at_start:  # a look at some batches without training on them: as if it had not been
+            self.selector.load_state_dict(self._at_start[0])
+            self._stream.open = self._at_start[1]
         self._start_epoch()
         pieces: list[Any] = []  # samples of the open batch, as loaded
         opened = torch.empty(0, dtype=torch.int64)  # and their indices
-        batches_given, fresh = 0, False
+        batches_given = 0
         for request, data in self._loaded():
+            if batches_given == 1 and "loss" in self.selector.needs and not self._reduced:
+                raise RuntimeError(
+                    f"{type(self.selector).__name__} needs the losses of each batch: compute the training loss as "
+                    'loader.reduce(F.cross_entropy(model(x), y, reduction="none")).'
+                )
             self._position = request.position
             if request.kind == "train":
                 batches_given += 1
                 yield self._hand_out(request.indices, data)
                 continue
-            fresh, kept = True, request.indices
+            kept = request.indices
             if request.kind == "score":
                 positions = self._judge(request, self._collate(data))
                 kept, data = kept[positions], self._take(data, positions)
             if len(kept):
                 pieces.append(data)
                 opened = torch.cat([opened, kept])
+                self._stream.open = opened
             size = self._stream.batch_size or 1
             while len(opened) >= size:
                 whole, count = self._join(pieces), torch.arange(len(opened))
                 pieces = [self._take(whole, count[size:])] if len(opened) > size else []
                 now, opened = opened[:size], opened[size:]
+                self._stream.open = opened
                 batches_given += 1
                 yield self._hand_out(now, self._take(whole, count[:size]))
         if len(opened) and self._stream.last_epoch and not self._stream.drop_last:
             batches_given += 1
+            self._stream.open = opened[:0]
             yield self._hand_out(opened, self._join(pieces))
-            opened = opened[:0]
-        if fresh:
-            self._stream.open = opened
         if not batches_given:
             who = type(self.selector).__name__
             warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
@@ -223,13 +235,14 @@ class Loader:
         if not finite and self._nonfinite == "raise":
             raise FloatingPointError(_broken(indices, seen, "training"))
         self._reduced = True
-        self.stats.steps += 1
-        self.stats.trained += len(indices)
-        self.ledger.record_training(self.epoch, indices, seen, *_on_cpu(correct, confidence))
         if not finite and self._nonfinite == "skip":
             warnings.warn(_broken(indices, seen, "training") + " The step is skipped.", stacklevel=2)
             self.stats.skipped_steps += 1
+            self.ledger.record_losses(self.epoch, indices, seen)
             return losses.new_zeros((), requires_grad=True)
+        self.stats.steps += 1
+        self.stats.trained += len(indices)
+        self.ledger.record_training(self.epoch, indices, seen, *_on_cpu(correct, confidence))
         if self._weights is None:
             return losses.mean()
         return (losses * self._weights[indices].to(losses)).mean()
@@ -241,7 +254,8 @@ class Loader:
         return {
             "epoch": self.epoch,
             "open": self._stream.open,
-            "selector": self.selector.state_dict(),
+            # A plan made already, by len(loader) for example, is made again after loading.
+            "selector": self.selector.state_dict() if self._plan is None else self._before_plan,
             "ledger": self.ledger.state_dict(),
         }
 
@@ -256,17 +270,22 @@ class Loader:
         self._weights = None
         if plan.weights is not None:
             self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
+        self._at_start = self.selector.state_dict(), self._stream.open
         self._stream.start(self.epoch, plan)
         self._position = 0.0
+        self._iteration += 1
 
     def _end_epoch(self) -> None:
         self.epoch += 1
+        self._at_start = None
         self._plan, self._position, self._reduced = None, 0.0, False
 
     def _loaded(self) -> Iterator[tuple[Request, Any]]:
         """Each request of the epoch with its data, as the workers deliver them."""
-        source = iter(self._inner)
+        source, mine = iter(self._inner), self._iteration
         while True:
+            if mine != self._iteration:
+                raise RuntimeError("A newer iterator over this loader was made; only the newest one goes on.")
             start, deciding = time.perf_counter(), self.stats.select_seconds
             try:
                 data = next(source)
@@ -322,11 +341,17 @@ class Loader:
             raise ValueError(f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights.")
         if len(plan.indices) == 0:
             raise ValueError(f"{who} selects no sample for epoch {self.epoch}.")
+        low, high = int(plan.indices.min()), int(plan.indices.max())
+        if low < 0 or high >= self._run.size:
+            raise ValueError(f"{who} plans indices {low} to {high}; the data set has 0 to {self._run.size - 1}.")
         if len(plan.indices) < size <= self._run.size:
-            raise ValueError(
+            message = (
                 f"{who} selects {len(plan.indices)} samples, fewer than one batch of {size}. Select more, or use a "
                 "smaller batch."
             )
+            if self.epoch == 0:
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=2)  # the training is under way: go on with a short batch
 
 
 def _on_cpu(*facts: Tensor | None) -> list[Tensor | None]:

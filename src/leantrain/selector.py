@@ -97,8 +97,8 @@ class Selector:
     A method is a dataclass of its settings, checked in ``__post_init__``; what it learns during a run lives in
     attributes made by ``setup`` and saved by ``state_dict``.
 
-    ``needs`` names what the user's loop must tell beyond the loss that ``Loader.reduce`` always sees: ``"score"``
-    (a scoring function, ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
+    ``needs`` names what the user's loop must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
+    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -8,6 +8,7 @@ N = size of the data set, B = samples of a batch. An epoch runs in one of three 
 """
 
 import math
+import operator
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -57,6 +58,8 @@ class Stream:
         self.drop_last = bool(getattr(loader.batch_sampler, "drop_last", False))
         self._loader, self._selector, self._run, self._stats = loader, selector, run, stats
         self._plain = type(loader.batch_sampler) is BatchSampler
+        # Of a BatchSampler that the user made, the DataLoader itself does not know the sampler.
+        self.sampler = loader.batch_sampler.sampler if self._plain else loader.sampler  # pyright: ignore
 
     def start(self, epoch: int, plan: Plan) -> None:
         """Make the next iteration that of ``epoch``."""
@@ -68,16 +71,17 @@ class Stream:
         """Whether the running epoch ends the training."""
         return self._run.epochs is not None and self._epoch + 1 >= self._run.epochs
 
-    def length(self, plan: Plan) -> int:
-        """Batches of an epoch with ``plan``; for online methods the most that there can be."""
-        if not self._plain and len(plan.indices) == self._run.size:
+    def length(self, epoch: int, plan: Plan) -> int:
+        """Batches of ``epoch`` with ``plan``; for online methods the most that there can be."""
+        share = self._share(epoch)
+        if not self._plain and (self.batch_size is None or len(plan.indices) == self._run.size) and share == 1:
             return len(self._loader)
         try:
-            yielded = len(self._loader.sampler)  # pyright: ignore[reportArgumentType]
+            yielded = len(self.sampler)  # pyright: ignore[reportArgumentType]
         except TypeError:
             yielded = self._run.size
-        count, size = min(len(plan.indices), yielded) + len(self.open), self.batch_size or 1
-        return count // size if self.drop_last else math.ceil(count / size)
+        count = math.ceil(share * min(len(plan.indices), yielded) - 1e-6) + len(self.open)
+        return count // self._size if self.drop_last else math.ceil(count / self._size)
 
     def select(self, number: int, indices: Tensor, losses: Tensor) -> Tensor:
         """The selector's choice among ``indices`` (B,): (K,) positions."""
@@ -113,9 +117,11 @@ class Stream:
     def _stored(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
         done = 0
         for number, chunk in enumerate(self._cut(order, cuts)):
-            kept = self.select(number, chunk, self._run.ledger.score[chunk])
-            self.open = torch.cat([self.open, chunk[kept]])
             done += len(chunk)
+            losses = self._run.ledger.score[chunk]
+            chunk = chunk[losses.isfinite()]  # a sample that scored NaN is not selected
+            kept = self.select(number, chunk, losses[losses.isfinite()])
+            self.open = torch.cat([self.open, chunk[kept]])
             while len(self.open) >= self._size:
                 full, self.open = self.open[: self._size], self.open[self._size :]
                 yield Request("train", full, number, done / len(order))
@@ -140,7 +146,7 @@ class Stream:
         order, cuts = self._own_order()
         counts = torch.bincount(self._plan.indices, minlength=self._run.size)
         if int(counts.max()) > 1:
-            if type(self._loader.sampler) not in (RandomSampler, SequentialSampler) or not self._plain:
+            if type(self.sampler) not in (RandomSampler, SequentialSampler) or not self._plain:
                 raise ValueError(
                     f"{type(self._selector).__name__} draws samples repeatedly and cannot follow a custom sampler. Use "
                     "shuffle=True in the DataLoader."
@@ -150,14 +156,20 @@ class Stream:
             wanted = counts[order] > 0
             if not bool(wanted.all()):
                 order, cuts = order[wanted], None
-        if self._run.epochs is not None and self._epoch < self._run.epochs < self._epoch + 1:  # a cut last epoch
-            order, cuts = order[: math.ceil((self._run.epochs - self._epoch) * len(order) - 1e-6)], None
+        share = self._share(self._epoch)
+        if share < 1:
+            order, cuts = order[: math.ceil(share * len(order) - 1e-6)], None
         return order, cuts
+
+    def _share(self, epoch: int) -> float:
+        """Of ``epoch`` that belongs to the training: less than 1 where ``epochs`` cuts the last one short."""
+        epochs = self._run.epochs
+        return epochs - epoch if epochs is not None and epoch < epochs < epoch + 1 else 1.0
 
     def _own_order(self) -> tuple[Tensor, list[int] | None]:
         cuts = None
         if self._plain:
-            order = _integers(list(self._loader.sampler))
+            order = _integers(list(self.sampler))
         else:
             own = [_integers(list(batch)) for batch in self._loader.batch_sampler]  # pyright: ignore
             order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
@@ -184,6 +196,6 @@ class Stream:
 
 def _integers(indices: list[Any]) -> Tensor:
     try:
-        return torch.tensor([int(index) for index in indices], dtype=torch.int64)
-    except (TypeError, ValueError) as error:
+        return torch.tensor([operator.index(index) for index in indices], dtype=torch.int64)
+    except TypeError as error:
         raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error

@@ -1,6 +1,7 @@
 """What cannot be wrapped or selected from is refused in one message that says what to do."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -199,3 +200,20 @@ def test_an_error_of_the_sampler_names_no_samples() -> None:
     with pytest.raises(LookupError) as caught:
         run_epoch(wrapped(Full(), sampler=Failing()))
     assert not getattr(caught.value, "__notes__", [])
+
+
+def test_a_loop_without_reduce_is_told_at_its_second_batch() -> None:
+    batches = iter(wrap(DataLoader(Numbers(), batch_size=8), InfoBatch(), epochs=4))
+    next(batches)
+    with pytest.raises(RuntimeError, match=r"InfoBatch needs the losses of each batch.*loader.reduce\("):
+        next(batches)
+
+
+def test_a_plan_shorter_than_a_batch_stops_no_training_that_is_under_way() -> None:
+    loader = wrap(DataLoader(Numbers(), batch_size=SIZE), InfoBatch(), epochs=4)
+    for epoch in range(2):
+        expected = pytest.warns(UserWarning, match="fewer than one batch of 40") if epoch else nullcontext()
+        with expected:
+            for _ in loader:
+                loader.reduce(torch.arange(float(len(loader.indices))))
+    assert 0 < len(loader.indices) < SIZE

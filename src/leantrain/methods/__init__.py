@@ -37,6 +37,8 @@ def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Select
         settings: keyword arguments by method name, for example ``{"adonis": {"theta": "auto"}}``.
     """
     settings = settings or {}
+    for known in settings:
+        check.one_of("method", known, METHODS)
     selectors = []
     for part in parts(name):
         known = [field.name for field in dataclasses.fields(METHODS[part])]  # pyright: ignore[reportArgumentType]

@@ -38,7 +38,8 @@ class Adonis(Selector):
             ``keep_ratio`` of the samples.
         alpha: share of a batch's candidates that is kept, drawn at random. None: 0.3 (Appendix B), or 1 with
             ``theta="auto"``.
-        keep_ratio: with ``theta="auto"``, the wanted share of all samples, after alpha.
+        keep_ratio: with ``theta="auto"``, the wanted share of all samples, after alpha; without it, of no effect. Where
+            sigma clips too many of the losses it is out of reach, and ``report()`` counts the batches.
         start_epoch: omega, the number of epochs at the start that train on everything (Algorithm 1 counts from 1).
 
     Cost: a forward pass without gradient for every sample of every ``stale_epochs``-th epoch, then forward and
@@ -87,7 +88,7 @@ class Adonis(Selector):
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._recent = torch.empty(0)  # H, the last `history` losses
-        self._stalls = 0
+        self._stalls = self._short = 0
 
     def loss_age(self, epoch: int) -> int | None:
         return None if epoch < self.start_epoch else self.stale_epochs
@@ -111,6 +112,7 @@ class Adonis(Selector):
             fullest = counts.argsort(descending=True, stable=True)
             share = counts[fullest].cumsum(0) / len(self._recent)  # of all samples, clipped ones included
             wanted = int(torch.searchsorted(share, self.keep_ratio / self.alpha - 1e-6)) + 1
+            self._short += wanted > len(fullest)
             chosen = fullest[:wanted]
             return chosen, min(self.alpha, self.keep_ratio / float(share[len(chosen) - 1]))
         assert isinstance(self.theta, float | int)
@@ -122,13 +124,16 @@ class Adonis(Selector):
         return chosen, self.alpha
 
     def report(self) -> dict[str, float]:
-        return {"batches_without_a_bin_above_theta": self._stalls}
+        return {
+            "batches_without_a_bin_above_theta": self._stalls,
+            "batches_short_of_keep_ratio": self._short,
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": self._recent, "stalls": self._stalls}
+        return {"recent": self._recent, "stalls": self._stalls, "short": self._short}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._recent, self._stalls = state["recent"], state["stalls"]
+        self._recent, self._stalls, self._short = state["recent"], state["stalls"], state["short"]
 
 
 def histogram(losses: Tensor, sigma: float, rule: str) -> tuple[Tensor, Tensor, Tensor]:

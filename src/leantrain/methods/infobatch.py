@@ -1,6 +1,7 @@
 """InfoBatch: drop a random part of the easy samples, weigh the rest of them up. N = size of the data set."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class InfoBatch(Selector):
     seen yet are always used, nothing global is touched, and the weights end with the pruning also where
     ``epochs * delta`` is not whole.
     """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"loss"})
 
     prune_ratio: float = 0.5
     delta: float = 0.875
