@@ -34,6 +34,7 @@ class TrainConfig(BaseModel):
     channels_last: bool = False
     compile: bool = Field(default=False, description="torch.compile the model")
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
+    nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
 
     @field_validator("settings")

@@ -123,6 +123,7 @@ def train(
         epochs=epochs,
         targets=data.targets,
         seed=seed,
+        nonfinite=config.nonfinite,
     )
     schedule = ProgressLR(optimizer, loader, config.learning_rate())
 
