@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -66,11 +67,18 @@ class Progress:
 def table(results: dict[str, Any], width: int = 120) -> Table:
     """The summary as a table: what was saved, what it cost, and what the same time buys without selection.
 
-    In terminals narrower than 100 columns the boost with pre-processing and the work are left out.
+    In terminals narrower than 105 columns the boost with pre-processing, the work and the spread are left out.
     """
-    wide = width >= 100
-    shown = Table(title="What selection saved, and what it cost", title_justify="left", caption_justify="left")
-    columns = {"method": "left", "accuracy %": "right", "drop": "right", "boost": "right"}
+    wide = width >= 105
+    shown = Table(
+        title="What selection saved, and what it cost",
+        title_justify="left",
+        caption_justify="left",
+        box=HEAVY_HEAD if wide else SIMPLE_HEAD,
+        padding=(0, 1) if wide else 0,
+        pad_edge=wide,
+    )
+    columns = {"method": "left", "accuracy": "right", "drop": "right", "boost": "right"}
     columns |= {"with prep.": "right", "work": "right"} if wide else {}
     columns |= {"control": "right", "ahead": "right", "verdict": "left"}
     for heading, side in columns.items():
@@ -80,7 +88,7 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
         noise, lead, std = row["noise_pp"], row["control_accuracy_pp_ahead"], row["accuracy_std"]
         cells = {
             "method": row["method"],
-            "accuracy %": f"{100 * row['accuracy']:.2f}" + (f" ± {100 * std:.2f}" if std is not None else ""),
+            "accuracy": f"{100 * row['accuracy']:.2f}" + (f" ± {100 * std:.2f}" if std is not None and wide else ""),
             "drop": f"{row['accuracy_drop_pp']:+.2f}",
             "boost": f"{row['boost']:.2f}×",
             "with prep.": f"{row['boost_with_preprocessing']:.2f}×",
@@ -91,9 +99,10 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
         }
         shown.add_row(*(cells[heading] for heading in columns), style=colours[row["verdict"]])
     shown.caption = (
-        "drop, ahead: percentage points. boost: full training's time over the method's.\n"
+        "accuracy, control in %; drop, ahead in percentage points.\n"
+        "boost: full training's time over the method's.\n"
         + ("work: (forward + 2 backward) against full training's.\n" if wide else "")
-        + "control: accuracy of full training cut to the method's time. ahead: of that\n"
-        "control, ± the 95 % noise of such a difference over seeds."
+        + "control: accuracy of full training cut to the method's time.\n"
+        "ahead: of that control, ± the 95 % noise of such a difference over seeds."
     )
     return shown
