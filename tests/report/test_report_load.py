@@ -95,3 +95,14 @@ def test_metrics_and_counts_may_be_absent_and_the_page_says_so(out: Path) -> Non
     page = report.write(out).read_text()
     assert "Not in this folder, so parts are left out: metrics.parquet, counts.parquet." in page
     assert "kept_share" not in report.figures(out)
+
+
+def test_steady_seconds_take_the_place_of_the_clocks(tmp_path: Path) -> None:
+    synthetic.write_results(tmp_path, samples=60)
+    before = load(tmp_path).runs[0]
+    content = json.loads((tmp_path / "results.json").read_text())
+    content["runs"][0]["steady_seconds"] = before.train_seconds / 4
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    after = load(tmp_path).runs[0]
+    assert after.train_seconds == before.train_seconds / 4
+    assert after.trajectory[:, 1] == pytest.approx(before.trajectory[:, 1] / 4)

@@ -1,7 +1,6 @@
 """The page: its numbers are the file's, what it shows is escaped, it fetches nothing, it is written whole."""
 
 import base64
-import builtins
 import io
 import json
 import os
@@ -15,7 +14,6 @@ import synthetic
 from PIL import Image
 
 from leantrain import report
-from leantrain.report import files
 
 COLUMNS = ["accuracy", "drop", "boost", "boost_with", "to_5pp", "work", "selecting", "control", "ahead"]
 
@@ -220,11 +218,6 @@ def test_wrong_pictures_are_refused(tmp_path: Path, bad: np.ndarray) -> None:
         report.write(tmp_path, lambda index: bad)
 
 
-class FullDisk(io.StringIO):
-    def write(self, text: str) -> int:
-        raise OSError(28, "No space left on device")
-
-
 @pytest.mark.parametrize("failure", ["replace", "disk"])
 def test_failed_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
     synthetic.write_results(tmp_path, samples=60)
@@ -232,20 +225,10 @@ def test_failed_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pyt
     before, names = path.read_bytes(), sorted(p.name for p in tmp_path.iterdir())
     synthetic.write_results(tmp_path, samples=80, seeds=1)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    def opened(file: object, mode: str = "r", **keywords: object) -> object:
-        if "w" not in mode:
-            return builtins.open(file, mode, **keywords)  # type: ignore[call-overload]
-        builtins.open(file, "w").close()  # type: ignore[call-overload]
-        return FullDisk()
-
-    if failure == "replace":
-        monkeypatch.setattr(os, "replace", fail)
-    else:
-        monkeypatch.setattr(FullDisk, "fileno", lambda self: 0, raising=False)
-        monkeypatch.setattr(files, "open", opened, raising=False)
+    monkeypatch.setattr(*((os, "replace") if failure == "replace" else (Path, "write_text")), fail)
     with pytest.raises(OSError, match="No space left"):
         report.write(tmp_path)
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from leantrain import methods
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.environment import describe
 from leantrain.compare.store import Store
-from leantrain.compare.summary import summarise, time_ratio
+from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise, time_ratio
 from leantrain.data import ImageData
 from leantrain.files import write_json, write_whole
 from leantrain.train.trainer import train
@@ -86,6 +86,9 @@ def compare(
         epochs = config.epochs * time_ratio(job.control_for, measured)
         least = config.batch_size / len(data.targets)  # one step at least
         _do(job, config, data, store, done, max(epochs, least), on_epoch)
+    costs = pooled_costs(measured)
+    for run in done.runs:
+        run["steady_seconds"] = modelled_seconds(run, costs)
     results = {
         "schema": 1,
         "environment": describe(config.device) | {"classes": list(data.classes)},

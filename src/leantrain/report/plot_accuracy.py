@@ -57,7 +57,7 @@ def draw(results: Results) -> Figure:
     whole.set_title("whole training")
     whole.set_ylabel("test accuracy in %")
     for axes in (whole, close):
-        axes.set_xlabel("seconds, pre-processing and selection included")
+        axes.set_xlabel("training seconds, pre-processing and selection included")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.10g}"))
     handles = [Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods]
     if any(results.controls(method) for method in results.methods):

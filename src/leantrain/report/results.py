@@ -16,7 +16,11 @@ FULL = "full"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training. Seconds are wall-clock; `accuracy` is a share (0..1); `epochs` may be fractional (a control)."""
+    """One training. `accuracy` is a share (0..1); `epochs` may be fractional (a control).
+
+    Training seconds, those of the trajectory included, are what the run takes at the median costs of a step, where the
+    file says so (`steady_seconds`): other work on the machine then does not bend the curves. Else they are the clock's.
+    """
 
     method: str
     seed: int
@@ -133,18 +137,22 @@ def _run(entry: Any, position: int, path: Path) -> Run:
         if isinstance(point, dict)
     ]
     settings, events = entry.get("settings"), entry.get("events")
+    clock = need("train_seconds")
+    steady = number(entry.get("steady_seconds")) or clock
+    trajectory = np.array([p for p in points if None not in p], dtype=np.float64).reshape(-1, 3)
+    trajectory[:, 1] *= steady / clock if clock else 1.0
     return Run(
         method=entry["method"],
         seed=int(need("seed")),
         control_for=entry.get("control_for"),
         epochs=need("epochs"),
         accuracy=need("accuracy"),
-        train_seconds=need("train_seconds"),
+        train_seconds=steady,
         preprocess_seconds=number(entry.get("preprocess_seconds")) or 0.0,
         selection_seconds=number(entry.get("selection_seconds")) or 0.0,
         settings=settings if isinstance(settings, dict) else {},
         events={name: count for name, v in events.items() if (count := number(v))} if isinstance(events, dict) else {},
-        trajectory=np.array([p for p in points if None not in p], dtype=np.float64).reshape(-1, 3),
+        trajectory=trajectory,
     )
 
 
