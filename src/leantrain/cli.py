@@ -262,6 +262,8 @@ def _split(text: str) -> list[str]:
 
 
 def _say(message: str, code: int) -> int:
+    if not message:  # the help was shown already
+        return code
     width = shutil.get_terminal_size().columns
     Console(stderr=True, width=max(width, 80)).print(f"[red]leantrain:[/] {message}", highlight=False, soft_wrap=True)
     return code

@@ -78,6 +78,8 @@ def test_flags_win_over_the_file(monkeypatch, tmp_path):
         (("--config", "nowhere.yaml"), "nowhere.yaml does not exist"),
         (("--bathc-size", "3"), "No such option"),
         (("--limit", "0"), "limit=0"),
+        (("--methods", "ids", "--set", "ids.features=resnet81"), "Did you mean 'resnet18'"),
+        (("--methods", "ids", "--set", "ids.features=resnet18:no.pth"), "no.pth does not exist"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(monkeypatch, tmp_path, capsys, words, message):
@@ -105,3 +107,10 @@ def test_more_samples_to_a_batch_than_selected_is_refused(monkeypatch, tmp_path,
     words = ("--limit", "100", "--batch-size", "64", "--epochs", "1", "--width", "4", "--set", "rs2.keep_ratio=0.2")
     assert run(monkeypatch, "compare", "--out", tmp_path / "o", *words, "--methods", "rs2") == 2
     assert "selects 20 samples, fewer than one batch of 64" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown(monkeypatch, capsys):
+    assert run(monkeypatch) == 2
+    shown = capsys.readouterr()
+    assert "compare" in shown.out
+    assert shown.err == ""

@@ -77,6 +77,7 @@ def test_options(digits, options):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_a_compiled_model_trains_the_same(digits):
     plain = train(config(epochs=1), digits, "infobatch", seed=0)
     compiled = train(config(epochs=1, compile=True), digits, "infobatch", seed=0)

@@ -14,7 +14,7 @@ from leantrain.compare.store import Store
 from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise, time_ratio
 from leantrain.data import ImageData
 from leantrain.files import write_json, write_whole
-from leantrain.train.trainer import train
+from leantrain.train.trainer import named_extractor, train
 
 OnEpoch = Callable[["Job", float, float], None]  # job, its epochs, accuracy so far
 
@@ -153,5 +153,8 @@ def _check_settings(config: CompareConfig) -> None:
     for method in config.methods:
         settings = {name: dict(values) for name, values in config.settings.items()}
         if "ids" in methods.parts(method):
-            settings["ids"] = settings.get("ids", {}) | {"features": lambda: None}
+            features = settings.setdefault("ids", {}).get("features", "snapshot")
+            if features != "snapshot":
+                named_extractor(features)
+            settings["ids"]["features"] = lambda: None
         methods.make(method, settings)

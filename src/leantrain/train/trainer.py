@@ -207,7 +207,7 @@ def _settings(
     device: torch.device,
     clock: _Clock,
 ) -> dict[str, dict[str, Any]]:
-    """The methods' settings, with IDS's extractor made from its name: ``snapshot`` or a torchvision model."""
+    """The methods' settings, with IDS's extractor made from its name."""
     settings = {name: dict(values) for name, values in config.settings.items()}
     if "ids" not in methods.parts(method):
         return settings
@@ -217,7 +217,7 @@ def _settings(
         ids.setdefault("start_epoch", max(1, round(0.1 * config.epochs)))
         make = snapshot(model, loader, forward=forward)
     else:
-        make = lambda: embed(loader, pretrained(extractor, device=device), name=extractor)  # noqa: E731
+        make = lambda: embed(loader, named_extractor(extractor, device), name=extractor)  # noqa: E731
 
     def features() -> Features:
         start = time.perf_counter()
@@ -228,6 +228,16 @@ def _settings(
 
     ids["features"] = features
     return settings
+
+
+def named_extractor(name: str, device: torch.device | str = "cpu") -> Callable[[Any], Tensor]:
+    """The extractor that a setting names: a torchvision model, or ``MODEL:FILE`` with weights from a file.
+
+    Raises:
+        ValueError, OSError: unknown model, or weights that are not to be had.
+    """
+    model, _, file = str(name).partition(":")
+    return pretrained(model, weights=file or "DEFAULT", device=device)
 
 
 def _counts(loader: Loader) -> dict[str, Any]:
