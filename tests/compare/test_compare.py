@@ -106,6 +106,17 @@ def test_counts_hold_together(finished):
             assert [row["index"] for row in mine] == list(range(120))
 
 
+def test_boosts_are_ratios_of_the_steady_seconds(finished):
+    _, results = finished
+    plain = [run for run in results["runs"] if run["control_for"] is None]
+    steady = {
+        row["method"]: sum(r["steady_seconds"] for r in plain if r["method"] == row["method"])
+        for row in results["summary"]
+    }
+    for row in results["summary"]:
+        assert row["boost"] == pytest.approx(steady["full"] / steady[row["method"]])
+
+
 def test_metrics_sum_up_to_the_runs(finished):
     out, results = finished
     rows = pq.read_table(out / "metrics.parquet").to_pylist()

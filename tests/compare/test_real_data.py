@@ -13,9 +13,7 @@ FOLDER = Path(os.environ.get("LEANTRAIN_DATA", Path(__file__).resolve().parents[
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not FOLDER.exists(), reason=f"no CIFAR-10 in {FOLDER}; LEANTRAIN_DATA names the folder"
-)
+@pytest.mark.skipif(not FOLDER.exists(), reason=f"no CIFAR-10 in {FOLDER}; LEANTRAIN_DATA names the folder")
 def test_a_short_comparison_on_cifar10(tmp_path):
     config = CompareConfig(
         data=f"parquet:{FOLDER}",
