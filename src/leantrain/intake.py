@@ -19,6 +19,11 @@ def check_loader(loader: Any) -> int:
             "wrap() chooses samples by index, which an IterableDataset does not have. Use a map-style data set "
             "(__getitem__ and __len__); one that fits in memory can be made by list(dataset)."
         )
+    if type(loader).__iter__ is not DataLoader.__iter__:
+        raise TypeError(
+            f"{type(loader).__name__} changes how a DataLoader iterates, which wrap() would lose. Wrap the plain "
+            "DataLoader and apply the change around it."
+        )
     if loader.batch_sampler is None:
         raise ValueError("wrap() needs a DataLoader that makes batches: pass batch_size=... or batch_sampler=...")
     if not getattr(loader, "in_order", True):

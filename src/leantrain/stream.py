@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -169,9 +170,9 @@ class Stream:
     def _own_order(self) -> tuple[Tensor, list[int] | None]:
         cuts = None
         if self._plain:
-            order = _integers(list(self.sampler))
+            order = _integers(self._whole(self.sampler))
         else:
-            own = [_integers(list(batch)) for batch in self._loader.batch_sampler]  # pyright: ignore
+            own = [_integers(list(batch)) for batch in self._whole(self._loader.batch_sampler)]
             order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
             self.batch_size = self.batch_size or max(cuts, default=1)
         size = self._run.size
@@ -181,6 +182,19 @@ class Stream:
                 f"samples, 0 to {size - 1}."
             )
         return order, cuts
+
+    def _whole(self, sampler: Any) -> list[Any]:
+        """All that a sampler yields in an epoch; an endless one, which has no length, is refused."""
+        if hasattr(sampler, "__len__"):
+            return list(sampler)
+        most = 100 * self._run.size
+        found = list(islice(sampler, most + 1))
+        if len(found) > most:
+            raise ValueError(
+                f"{type(sampler).__name__} yields more than {most} times and has no length: is it endless? wrap() "
+                "plans epoch by epoch and needs one that ends."
+            )
+        return found
 
     @property
     def _size(self) -> int:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import cycle
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset, TensorDataset
 
 from leantrain import IDS, RPC, RPD, RS2, SB, Adonis, Full, InfoBatch, Plan, Selector, StaleSB, wrap
 from toys import SIZE, Numbers, embedding, run_epoch, wrapped
@@ -200,6 +201,26 @@ def test_an_error_of_the_sampler_names_no_samples() -> None:
     with pytest.raises(LookupError) as caught:
         run_epoch(wrapped(Full(), sampler=Failing()))
     assert not getattr(caught.value, "__notes__", [])
+
+
+class EndlessSampler(Sampler):
+    def __iter__(self) -> Iterator[int]:
+        return cycle(range(SIZE))
+
+
+def test_an_endless_sampler_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"EndlessSampler yields more than 4000 times.*needs one that ends"):
+        next(iter(wrap(DataLoader(Numbers(), batch_size=4, sampler=EndlessSampler()), Full())))
+
+
+class Prefetcher(DataLoader):
+    def __iter__(self) -> Any:
+        return super().__iter__()
+
+
+def test_a_loader_that_iterates_in_its_own_way_is_refused() -> None:
+    with pytest.raises(TypeError, match="Prefetcher changes how a DataLoader iterates"):
+        wrap(Prefetcher(Numbers(), batch_size=4), Full())
 
 
 def test_a_loop_without_reduce_is_told_at_its_second_batch() -> None:

@@ -303,3 +303,9 @@ def test_one_sample_with_other_methods(method: Selector) -> None:
             assert loader.indices.tolist() == [0]
         break
     assert loader.ledger.trained.item() == 1
+
+
+def test_progress_of_a_cut_epoch_grows_with_its_samples() -> None:
+    loader = wrap(DataLoader(Numbers(40), batch_size=4), Full(), epochs=1.5)
+    seen = [loader.progress for _ in range(2) for _ in loader]
+    assert seen == pytest.approx([(4 * (i + 1)) / 60 for i in range(15)])
