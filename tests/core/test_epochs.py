@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import SubsetRandomSampler
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
-from leantrain import RPD, RS2, SB, Adonis, Batch, Full, InfoBatch, ProgressLR, Selector, schedule
+from leantrain import RPD, RS2, SB, Adonis, Batch, Full, InfoBatch, ProgressLR, Selector, schedule, wrap
 from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, wrapped
 
 ONLINE = ["adonis", "stale adonis", "ids|adonis", "rpd|stale-sb"]  # without priming epochs
