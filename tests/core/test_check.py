@@ -54,3 +54,16 @@ def test_streams_differ_by_every_part_of_their_name_and_nothing_else() -> None:
     assert len(set(draws)) == len(names)
     torch.manual_seed(77)
     assert draws == [tuple(torch.rand(3, generator=generator(*name)).tolist()) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "total", "count"), [(0.55, 100, 55), (0.07, 100, 7), (0.5, 3, 2), (0.1, 1, 1), (1, 9, 9)]
+)
+def test_portion_rounds_up_but_not_for_a_binary_fraction(ratio: float, total: int, count: int) -> None:
+    assert check.portion(ratio, total) == count
+
+
+def test_streams_of_neighbouring_numbers_differ() -> None:
+    names = [(1, 11, "a", 1), (11, 1, "a", 1), (1, 1, "1a", 1), (1, 1, "a", 11), (1, 11, "a", 11)]
+    assert len({generator(*name).initial_seed() for name in names}) == len(names)
+    assert generator(1, 2, "a").initial_seed() == generator(1, 2, "a").initial_seed()

@@ -1,12 +1,14 @@
 """``loader.indices`` names the samples of the batch, checked against the data."""
 
+import os
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
+from leantrain import Full, wrap
 from toys import METHODS, SIZE, Numbers, losses_at, wrapped
 
 EPOCHS = 4
@@ -108,3 +110,16 @@ def test_a_sampler_that_repeats_is_filtered_not_made_unique() -> None:
 def test_before_the_first_batch_there_are_none() -> None:
     with pytest.raises(RuntimeError, match="iterate over the loader first"):
         _ = wrapped(METHODS["full"]()).indices
+
+
+class Processes(Numbers):
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_persistent_workers_live_on(persistent: bool) -> None:
+    loader = DataLoader(Processes(), batch_size=8, num_workers=1, persistent_workers=persistent)
+    loader = wrap(loader, Full())
+    first, second = ({int(i) for batch in loader for i in batch} for _ in range(2))
+    assert (first == second) is persistent
