@@ -39,7 +39,8 @@ def wrap(
         selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``.
         score: function of a batch that gives one loss a sample, for methods that need it: ``scorer(model, loss_fn)``.
         epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
-            epoch is cut short.
+            epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer
+            than a batch, go unused.
         targets: (N,) class labels, for methods that work class by class. By default those of the data set.
         seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
         nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
