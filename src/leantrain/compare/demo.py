@@ -10,6 +10,6 @@ DEMO = CompareConfig(
     seeds=(0, 1),
     epochs=15,
     batch_size=64,
-    # The printed defaults of ADONIS select next to nothing here; see its doc card.
+    # Few bins pass ADONIS's printed theta; see its doc card.
     settings={"adonis": {"theta": "auto", "keep_ratio": 0.6, "sigma": 2.0, "stale_epochs": 3, "rule": "sturges"}},
 )

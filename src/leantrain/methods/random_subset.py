@@ -11,7 +11,7 @@ from torch import Tensor
 
 from leantrain import check
 from leantrain.rng import choose, generator
-from leantrain.selector import Plan, Selector
+from leantrain.selector import Plan, Run, Selector
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class RPC(Selector):
     def __post_init__(self) -> None:
         check.fraction("keep_ratio", self.keep_ratio)
 
-    def setup(self, run: Any) -> None:
+    def setup(self, run: Run) -> None:
         super().setup(run)
         run.need_targets("RPC")
 
@@ -83,7 +83,7 @@ class RS2(Selector):
     def __post_init__(self) -> None:
         check.fraction("keep_ratio", self.keep_ratio)
 
-    def setup(self, run: Any) -> None:
+    def setup(self, run: Run) -> None:
         super().setup(run)
         self._pool = torch.empty(0, dtype=torch.int64)  # what the permutations are of
         self._rest = self._pool  # what this permutation still holds
