@@ -39,11 +39,23 @@ def pin(batch: Any) -> Any:
     return _map(lambda leaf: leaf.pin_memory() if isinstance(leaf, Tensor) else leaf, [batch])
 
 
+def resize(batch: Any, factor: float) -> Any:
+    """``batch`` with its images, the (B, C, H, W) tensors, resized by ``factor``; everything else as it is."""
+    return _map(lambda leaf: _resized(leaf, factor) if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf, [batch])
+
+
 def size(batch: Any) -> int | None:
     """Rows of the first tensor found in ``batch``; None without any."""
     found: list[int] = []
     _map(lambda leaf: found.append(len(leaf)) if isinstance(leaf, Tensor) and leaf.ndim else None, [batch])
     return found[0] if found else None
+
+
+def _resized(images: Tensor, factor: float) -> Tensor:
+    smaller = torch.nn.functional.interpolate(
+        images.float(), scale_factor=factor, mode="bilinear", antialias=True, recompute_scale_factor=True
+    )
+    return smaller.to(images.dtype) if images.is_floating_point() else smaller.round().to(images.dtype)
 
 
 def _pick(leaf: Any, positions: Tensor) -> Any:

@@ -116,6 +116,8 @@ class Loader:
         self._at_start: tuple[dict[str, Any], Tensor] | None = None  # selector's state and open batch before the epoch
         self._iteration = 0  # which iterator is the running one
         self._reduced = False  # whether the running epoch had a training step
+        self._at_epoch_start: list[Callable[[], None]] = []
+        self._rate_is_followed = False  # whether anybody asked for lr_factor
 
     @property
     def dataset(self) -> Any:
@@ -145,6 +147,16 @@ class Loader:
         epochs = self._run.need_epochs("progress")
         share = min(1.0, max(0.0, epochs - self.epoch))  # a last epoch may be cut short
         return min(1.0, (self.epoch + share * self._position) / epochs)
+
+    @property
+    def lr_factor(self) -> float:
+        """Factor of the learning rate that the method asks for in the running epoch; 1 between epochs."""
+        self._rate_is_followed = True
+        return 1.0 if self._plan is None else self._plan.lr_factor
+
+    def at_epoch_start(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called whenever an epoch is planned, before its first batch is loaded."""
+        self._at_epoch_start.append(callback)
 
     @property
     def plan(self) -> Plan:
@@ -179,6 +191,9 @@ class Loader:
                     'loader.reduce(F.cross_entropy(model(x), y, reduction="none")).'
                 )
             self._position = request.position
+            if request.kind == "refresh":
+                self._score_samples(request, self._collate(data))
+                continue
             if request.kind == "train":
                 batches_given += 1
                 yield self._hand_out(request.indices, data)
@@ -192,7 +207,7 @@ class Loader:
                 opened = torch.cat([opened, kept])
                 self._stream.open = opened
             size = self._stream.batch_size or 1
-            while len(opened) >= size:
+            while len(opened) >= self._stream.least:
                 whole, count = self._join(pieces), torch.arange(len(opened))
                 pieces = [self._take(whole, count[size:])] if len(opened) > size else []
                 now, opened = opened[:size], opened[size:]
@@ -275,8 +290,18 @@ class Loader:
         self._stream.start(self.epoch, plan)
         self._position = 0.0
         self._iteration += 1
+        for callback in self._at_epoch_start:
+            callback()
 
     def _end_epoch(self) -> None:
+        if self._plan is not None and self._plan.lr_factor != 1 and not self._rate_is_followed:
+            warnings.warn(
+                f"{type(self.selector).__name__} asks for {self._plan.lr_factor:.3g} times the learning rate in epoch "
+                f"{self.epoch}, and nothing follows it. Use leantrain.ProgressLR, or multiply by loader.lr_factor.",
+                stacklevel=3,
+            )
+            self._rate_is_followed = True  # said once
+        self.selector.end_epoch(self.epoch)
         self.epoch += 1
         self._at_start = None
         self._plan, self._position, self._reduced = None, 0.0, False
@@ -304,22 +329,28 @@ class Loader:
             yield request, data
 
     def _judge(self, request: Request, batch: Any) -> Tensor:
-        """Score an original batch and ask the selector: (K,) kept positions."""
+        """Score a batch and ask the selector: (K,) kept positions."""
+        losses = self._score_samples(request, batch)
+        usable = losses.isfinite().nonzero().flatten()
+        return usable[self._stream.select(request.number, request.indices[usable], losses[usable])]
+
+    def _score_samples(self, request: Request, batch: Any) -> Tensor:
+        """(B,) losses of a scoring pass over the batch, noted in the ledger."""
         assert self._score is not None
         start = time.perf_counter()
+        if self.selector.scale_factor != 1:
+            batch = batches.resize(batch, self.selector.scale_factor)
         scores = self._score(batch)
         scores = scores if isinstance(scores, Scores) else Scores(scores)
         losses = check_losses(scores.losses, len(request.indices), "score(batch)").detach().float().cpu()
-        finite = losses.isfinite()
-        if self._nonfinite == "raise" and not finite.all():
+        if self._nonfinite == "raise" and not losses.isfinite().all():
             raise FloatingPointError(_broken(request.indices, losses, "scoring"))
         self.ledger.record_scores(self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence))
         spent = time.perf_counter() - start
         self.stats.scored += len(losses)
         self.stats.score_seconds += spent
         self.stats.score_cost.append(spent / len(losses))
-        usable = finite.nonzero().flatten()
-        return usable[self._stream.select(request.number, request.indices[usable], losses[usable])]
+        return losses
 
     def _hand_out(self, indices: Tensor, data: Any) -> Any:
         self._current = indices
@@ -338,6 +369,10 @@ class Loader:
 
     def _check_plan(self, plan: Plan) -> None:
         who, size = type(self.selector).__name__, self._run.batch_size
+        if plan.refresh is not None and self._score is None:
+            raise ValueError(f"{who} refreshes what it knows of samples, which needs wrap(..., score=...).")
+        if plan.batch_sizes is not None and sum(plan.batch_sizes) != len(plan.indices):
+            raise ValueError(f"{who} plans {len(plan.indices)} samples in batches of {sum(plan.batch_sizes)} together.")
         if plan.weights is not None and plan.weights.shape != plan.indices.shape:
             raise ValueError(f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights.")
         if len(plan.indices) == 0:

@@ -18,7 +18,8 @@ class HasProgress(Protocol):
 class ProgressLR(LambdaLR):
     """Sets each group's learning rate to its initial one times ``schedule(loader.progress)``.
 
-    Call ``step()`` after each optimizer step, or once an epoch, as with any torch scheduler.
+    Call ``step()`` after each optimizer step, or once an epoch, as with any torch scheduler. Where the method asks for
+    another learning rate (KAKURENBO), the factor ``loader.lr_factor`` of the running epoch is applied on top.
 
     Args:
         optimizer: the wrapped optimizer.
@@ -27,7 +28,14 @@ class ProgressLR(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, loader: HasProgress, schedule: Callable[[float], float]) -> None:
-        super().__init__(optimizer, lambda _: schedule(loader.progress))
+        super().__init__(optimizer, lambda _: schedule(loader.progress) * getattr(loader, "lr_factor", 1.0))
+        if hasattr(loader, "at_epoch_start"):  # an epoch's first step has its own factor already
+            loader.at_epoch_start(self._apply)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _apply(self) -> None:
+        self._last_lr = [base * factor(0) for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 def constant() -> Callable[[float], float]:

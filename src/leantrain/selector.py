@@ -25,16 +25,23 @@ class Plan:
     Args:
         indices: (M,) int64 indices into the data set. The user's own sampler decides their order. Where an index
             stands more than once, the sample is used as often and the plan's order holds.
-        weights: (M,) float32 factors of the samples' losses, or None for 1.
+        weights: (M,) float32 factors of the samples' losses, or None for 1. An index that stands more than once has
+            the same weight each time.
+        batch_sizes: where given, the plan's order holds and is cut into exactly these training batches.
+        lr_factor: of the epoch's learning rate. ``ProgressLR`` follows it; other schedules read ``loader.lr_factor``.
+        refresh: (H,) int64 indices that are scored, without training on them, once the epoch's last step is done.
     """
 
     indices: Tensor
     weights: Tensor | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    lr_factor: float = 1.0
+    refresh: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """An original batch: what an online method judges.
+    """What an online method judges: an original batch, or several joined (``Selector.scoring_batches``).
 
     Args:
         epoch: the running epoch, from 0.
@@ -99,9 +106,18 @@ class Selector:
 
     ``needs`` names what the user's loop must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
     ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
+
+    Attributes:
+        refill: whether kept samples wait in the open batch until it is full. False: what is kept of a batch is trained
+            on at once, as a smaller batch.
+        scale_factor: below 1, images are resized by it for the scoring pass.
+        scoring_batches: how many original batches are joined into one for ``select``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    refill: bool = True
+    scale_factor: float = 1.0
+    scoring_batches: int = 1
     run: Run
 
     def setup(self, run: Run) -> None:
@@ -120,9 +136,19 @@ class Selector:
         """
         return None
 
+    def judges(self, epoch: int, number: int) -> bool:
+        """Whether ``select`` is asked about batch ``number`` of an epoch with a ``loss_age``; False uses it whole."""
+        return True
+
+    def pass_over(self, epoch: int, number: int, indices: Tensor) -> None:
+        """Told of a batch that ``judges`` had used whole, without scores."""
+
     def select(self, batch: Batch) -> Tensor:
         """Positions (K,) int64 within ``batch`` that get a backward pass. Asked in epochs with a ``loss_age``."""
         return torch.arange(len(batch.indices))
+
+    def end_epoch(self, epoch: int) -> None:
+        """Called once epoch ``epoch`` is over: its last step is done, its ``refresh`` samples are scored."""
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as given; for reports."""
@@ -151,6 +177,9 @@ class Chain(Selector):
     def __init__(self, left: Selector, right: Selector) -> None:
         self.left, self.right = left, right
         self.needs = left.needs | right.needs  # pyright: ignore[reportAttributeAccessIssue]
+        self.refill = left.refill and right.refill
+        self.scale_factor = min(left.scale_factor, right.scale_factor)
+        self.scoring_batches = max(left.scoring_batches, right.scoring_batches)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -160,21 +189,43 @@ class Chain(Selector):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         outer = self.left.plan(epoch, pool)
         inner = self.right.plan(epoch, outer.indices)
-        if outer.weights is None:
-            return inner
-        outer_weight = torch.ones(self.run.size).index_copy_(0, outer.indices, outer.weights)[inner.indices]
-        return Plan(inner.indices, outer_weight if inner.weights is None else outer_weight * inner.weights)
+        weights = inner.weights
+        if outer.weights is not None:
+            weights = torch.ones(self.run.size).index_copy_(0, outer.indices, outer.weights)[inner.indices]
+            weights = weights if inner.weights is None else weights * inner.weights
+        refresh = [part for part in (outer.refresh, inner.refresh) if part is not None]
+        return Plan(
+            inner.indices,
+            weights,
+            inner.batch_sizes,  # the left's batches are broken up: the right chose within them
+            outer.lr_factor * inner.lr_factor,
+            torch.cat(refresh) if refresh else None,
+        )
 
     def loss_age(self, epoch: int) -> int | None:
         ages = [age for part in (self.left, self.right) if (age := part.loss_age(epoch)) is not None]
         return min(ages, default=None)
 
+    def judges(self, epoch: int, number: int) -> bool:
+        return bool(self._judging(epoch, number))
+
+    def pass_over(self, epoch: int, number: int, indices: Tensor) -> None:
+        self.left.pass_over(epoch, number, indices)
+        self.right.pass_over(epoch, number, indices)
+
     def select(self, batch: Batch) -> Tensor:
         kept = torch.arange(len(batch.indices))
-        for part in (self.left, self.right):
-            if part.loss_age(batch.epoch) is not None:
-                kept = kept[part.select(batch.take(kept))]
+        for part in self._judging(batch.epoch, batch.number):
+            kept = kept[part.select(batch.take(kept))]
         return kept
+
+    def end_epoch(self, epoch: int) -> None:
+        self.left.end_epoch(epoch)
+        self.right.end_epoch(epoch)
+
+    def _judging(self, epoch: int, number: int) -> list[Selector]:
+        parts = (self.left, self.right)
+        return [part for part in parts if part.loss_age(epoch) is not None and part.judges(epoch, number)]
 
     def settings(self) -> dict[str, Any]:
         return {type(part).__name__: part.settings() for part in (self.left, self.right)}

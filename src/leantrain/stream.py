@@ -5,6 +5,8 @@ N = size of the data set, B = samples of a batch. An epoch runs in one of three 
 - *all*: no online choice; the planned samples are loaded and trained on.
 - *stored*: an online method knows every loss already; it chooses before loading, so nothing else is read.
 - *fresh*: original batches are loaded to be scored; the kept samples fill the open batch.
+
+After it come the samples that the plan wants refreshed: scored, not trained on.
 """
 
 import math
@@ -29,13 +31,14 @@ class Request:
     """A batch asked of the DataLoader.
 
     Args:
-        kind: ``"train"`` on it, ``"score"`` it, or put it into the ``"open"`` batch as it is.
+        kind: ``"train"`` on it, ``"score"`` it and choose, put it into the ``"open"`` batch as it is, or ``"refresh"``
+            what is known of it.
         indices: (B,) int64.
-        number: of the original batch within the epoch.
+        number: of the judged batch within the epoch.
         position: share of the epoch done once this batch is dealt with.
     """
 
-    kind: Literal["train", "score", "open"]
+    kind: Literal["train", "score", "open", "refresh"]
     indices: Tensor
     number: int
     position: float
@@ -72,9 +75,16 @@ class Stream:
         """Whether the running epoch ends the training."""
         return self._run.epochs is not None and self._epoch + 1 >= self._run.epochs
 
+    @property
+    def least(self) -> int:
+        """Samples that the open batch must hold to be trained on within an epoch."""
+        return self._size if self._selector.refill else 1
+
     def length(self, epoch: int, plan: Plan) -> int:
         """Batches of ``epoch`` with ``plan``; for online methods the most that there can be."""
         share = self._share(epoch)
+        if plan.batch_sizes is not None and share == 1:
+            return len(plan.batch_sizes) + bool(len(self.open))
         if not self._plain and (self.batch_size is None or len(plan.indices) == self._run.size) and share == 1:
             return len(self._loader)
         try:
@@ -100,14 +110,19 @@ class Stream:
         order, cuts = self._order()
         age = self._selector.loss_age(self._epoch)
         if age is None:
-            return self._all(order, cuts)
-        if self._run.ledger.scored_within(order, self._epoch, age):
-            return self._stored(order, cuts)
-        return self._fresh(order, cuts)
+            yield from self._all(order, cuts)
+        elif self._run.ledger.scored_within(order, self._epoch, age):
+            yield from self._stored(order, cuts)
+        else:
+            yield from self._fresh(order, cuts)
+        if self._plan.refresh is not None:
+            for number, chunk in enumerate(self._plan.refresh.split(self._size)):
+                yield Request("refresh", chunk, number, 1.0)
 
     def _all(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
         if len(self.open):
-            order, cuts, self.open = torch.cat([self.open, order]), None, self.open[:0]
+            cuts = None if cuts is None or self._plan.batch_sizes is None else [len(self.open), *cuts]
+            order, self.open = torch.cat([self.open, order]), self.open[:0]
         done = 0
         for number, chunk in enumerate(self._cut(order, cuts)):
             if cuts is None and self.drop_last and len(chunk) < self._size:
@@ -117,13 +132,14 @@ class Stream:
 
     def _stored(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
         done = 0
-        for number, chunk in enumerate(self._cut(order, cuts)):
+        for number, chunk in self._judged(order, cuts):
             done += len(chunk)
             losses = self._run.ledger.score[chunk]
-            chunk = chunk[losses.isfinite()]  # a sample that scored NaN is not selected
-            kept = self.select(number, chunk, losses[losses.isfinite()])
-            self.open = torch.cat([self.open, chunk[kept]])
-            while len(self.open) >= self._size:
+            if self._judges(number, chunk):
+                chunk = chunk[losses.isfinite()]  # a sample that scored NaN is not selected
+                chunk = chunk[self.select(number, chunk, losses[losses.isfinite()])]
+            self.open = torch.cat([self.open, chunk])
+            while len(self.open) >= self.least:
                 full, self.open = self.open[: self._size], self.open[self._size :]
                 yield Request("train", full, number, done / len(order))
         if len(self.open) and self.last_epoch and not self.drop_last:
@@ -134,9 +150,23 @@ class Stream:
         if len(self.open):
             yield Request("open", self.open, 0, 0.0)
         done = 0
-        for number, chunk in enumerate(self._cut(order, cuts)):
+        for number, chunk in self._judged(order, cuts):
             done += len(chunk)
-            yield Request("score", chunk, number, done / len(order))
+            kind = "score" if self._judges(number, chunk) else "open"
+            yield Request(kind, chunk, number, done / len(order))
+
+    def _judged(self, order: Tensor, cuts: list[int] | None) -> Iterator[tuple[int, Tensor]]:
+        """The batches that are judged one by one, numbered: the original ones, or as many as are joined."""
+        joined = self._selector.scoring_batches
+        if joined > 1:
+            return enumerate(order.split(joined * self._size))
+        return enumerate(self._cut(order, cuts))
+
+    def _judges(self, number: int, chunk: Tensor) -> bool:
+        if self._selector.judges(self._epoch, number):
+            return True
+        self._selector.pass_over(self._epoch, number, chunk)
+        return False
 
     def _order(self) -> tuple[Tensor, list[int] | None]:
         """What the user's sampler yields and the plan keeps; and the sizes of the user's own batches where they hold.
@@ -146,20 +176,23 @@ class Stream:
         """
         order, cuts = self._own_order()
         counts = torch.bincount(self._plan.indices, minlength=self._run.size)
-        if int(counts.max()) > 1:
+        sizes = self._plan.batch_sizes
+        if sizes is not None or int(counts.max()) > 1:
             if type(self.sampler) not in (RandomSampler, SequentialSampler) or not self._plain:
+                what = "draws samples repeatedly" if sizes is None else "makes its own batches"
                 raise ValueError(
-                    f"{type(self._selector).__name__} draws samples repeatedly and cannot follow a custom sampler. Use "
-                    "shuffle=True in the DataLoader."
+                    f"{type(self._selector).__name__} {what} and cannot follow a custom sampler. Use shuffle=True in "
+                    "the DataLoader."
                 )
-            order, cuts = self._plan.indices, None
+            order, cuts = self._plan.indices, None if sizes is None else list(sizes)
         else:
             wanted = counts[order] > 0
             if not bool(wanted.all()):
                 order, cuts = order[wanted], None
         share = self._share(self._epoch)
         if share < 1:
-            order, cuts = order[: math.ceil(share * len(order) - 1e-6)], None
+            order = order[: math.ceil(share * len(order) - 1e-6)]
+            cuts = cuts if sizes is not None else None
         return order, cuts
 
     def _share(self, epoch: int) -> float:
@@ -204,6 +237,8 @@ class Stream:
         """``order`` in pieces of the sizes ``cuts``, or of a batch each."""
         start = 0
         for length in cuts if cuts is not None else [self._size] * math.ceil(len(order) / self._size):
+            if start >= len(order):  # a last epoch that is cut short needs fewer batches
+                return
             yield order[start : start + length]
             start += length
 
