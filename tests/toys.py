@@ -9,21 +9,37 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from leantrain import (
+    EL2N,
     IDS,
+    IES,
+    ISWR,
     RPC,
     RPD,
     RS2,
     SB,
+    SSP,
     Adonis,
+    ClassFloor,
+    ComposerSB,
+    Forget,
     Full,
+    GradMatch,
+    GradMatchPB,
+    GraNd,
     InfoBatch,
+    Kakurenbo,
     Ledger,
     Loader,
+    OrderDP,
+    RandomPB,
+    RHOLoss,
     Run,
     Selector,
+    SeTa,
     StaleSB,
     wrap,
 )
+from leantrain.embed import Gradients
 
 SIZE, CLASSES = 40, 4
 
@@ -47,6 +63,19 @@ def embedding(size: int = SIZE, width: int = 3) -> Tensor:
     return torch.randn(size, width, generator=torch.Generator().manual_seed(5))
 
 
+def made_gradients(size: int = SIZE) -> Gradients:
+    """Last-layer gradients of a model that knows nothing, on features that mean nothing."""
+    logits = torch.randn(size, CLASSES, generator=torch.Generator().manual_seed(6))
+    labels = torch.nn.functional.one_hot(torch.tensor(Numbers(size).targets), CLASSES)
+    return Gradients(logits.softmax(dim=1) - labels, embedding(size))
+
+
+def events(size: int = SIZE) -> Tensor:
+    return torch.arange(size).float() % 7
+
+
+OWN_ORDER = ("iswr", "random-pb", "grad-match-pb")  # these fix the order of their samples, so no custom sampler may
+
 METHODS: dict[str, Callable[[], Selector]] = {
     "full": Full,
     "rpc": lambda: RPC(keep_ratio=0.6),
@@ -58,7 +87,25 @@ METHODS: dict[str, Callable[[], Selector]] = {
     "stale adonis": lambda: Adonis(theta="auto", stale_epochs=3),
     "sb": lambda: SB(beta=1.0),
     "stale-sb": lambda: StaleSB(beta=1.0),
+    "composer-sb": lambda: ComposerSB(start=0.0, end=0.9, interrupt=2),
+    "rho-loss": lambda: RHOLoss(holdout_losses=embedding()[:, 0], keep_ratio=0.5, scoring_batches=3),
+    "random-pb": lambda: RandomPB(keep_ratio=0.5),
+    "seta": lambda: SeTa(prune_ratio=0.2, groups=4, window=0.8),
+    "orderdp": lambda: OrderDP(keep_ratio=0.5),
+    "kakurenbo": lambda: Kakurenbo(fraction=0.5, move_back=False),
+    "iswr": lambda: ISWR(unbiased=True),
+    "ies": lambda: IES(threshold=1.5, window=1),
+    "ssp": lambda: SSP(features=embedding(), keep_ratio=0.6),
+    "forget": lambda: Forget(events=events(), prune_ratio=0.4),
+    "el2n": lambda: EL2N(scores=events(), prune_ratio=0.4),
+    "grand": lambda: GraNd(scores=events(), prune_ratio=0.4),
+    "grad-match": lambda: GradMatch(gradients=made_gradients(), keep_ratio=0.4, select_every=2),
+    "grad-match-pb": lambda: GradMatchPB(gradients=made_gradients(), keep_ratio=0.4, select_every=2),
+    "adonis half-life": lambda: Adonis(theta="auto", half_life=2.0, scoring_batches=2),
+    "ids several": lambda: IDS(features=embedding(), keep_ratio=0.6, switch_epoch=(2, 4), prototypes=2),
+    "class floor": lambda: ClassFloor(StaleSB(beta=3.0), 0.4),
     "ids|adonis": lambda: IDS(features=embedding(), switch_epoch=2) | Adonis(theta="auto", stale_epochs=2),
+    "orderdp|ies": lambda: OrderDP(keep_ratio=0.9, subset_ratio=0.95) | IES(threshold=1.5, window=1),
     "infobatch|rs2": lambda: InfoBatch() | RS2(keep_ratio=0.8),
     "rpd|stale-sb": lambda: RPD(keep_ratio=0.8) | StaleSB(beta=1.0, start_epoch=0),
 }
@@ -83,6 +130,7 @@ def wrapped(selector: Selector, dataset: Any = None, *, batch_size: int = 4, **o
 
     clock: list[Any] = []
     loader = wrap(plain, selector, **({"epochs": 6, "score": score} | ours))
+    assert loader.lr_factor == 1  # who reads it is not warned that nobody does
     clock.append(weakref.ref(loader))  # a cycle would keep the workers of finished tests alive
     return loader
 

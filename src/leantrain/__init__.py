@@ -1,8 +1,34 @@
 """leantrain: train on the samples that matter, and know whether it paid."""
 
+from leantrain.guard import ClassFloor
 from leantrain.ledger import Ledger
 from leantrain.loader import Loader, wrap
-from leantrain.methods import IDS, RPC, RPD, RS2, SB, Adonis, Full, InfoBatch, StaleSB
+from leantrain.methods import (
+    EL2N,
+    IDS,
+    IES,
+    ISWR,
+    RPC,
+    RPD,
+    RS2,
+    SB,
+    SSP,
+    Adonis,
+    ComposerSB,
+    Forget,
+    Full,
+    GradMatch,
+    GradMatchPB,
+    GraNd,
+    InfoBatch,
+    Kakurenbo,
+    OrderDP,
+    RandomPB,
+    RHOLoss,
+    SeTa,
+    StaleSB,
+)
+from leantrain.replay import Record, Replay
 from leantrain.schedule import ProgressLR
 from leantrain.scoring import Scores, scorer
 from leantrain.selector import Batch, Plan, Run, Selector
@@ -10,21 +36,38 @@ from leantrain.selector import Batch, Plan, Run, Selector
 __version__ = "0.1.0"
 
 __all__ = [
+    "EL2N",
     "IDS",
+    "IES",
+    "ISWR",
     "RPC",
     "RPD",
     "RS2",
     "SB",
+    "SSP",
     "Adonis",
     "Batch",
+    "ClassFloor",
+    "ComposerSB",
+    "Forget",
     "Full",
+    "GraNd",
+    "GradMatch",
+    "GradMatchPB",
     "InfoBatch",
+    "Kakurenbo",
     "Ledger",
     "Loader",
+    "OrderDP",
     "Plan",
     "ProgressLR",
+    "RHOLoss",
+    "RandomPB",
+    "Record",
+    "Replay",
     "Run",
     "Scores",
+    "SeTa",
     "Selector",
     "StaleSB",
     "scorer",

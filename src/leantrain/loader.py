@@ -345,6 +345,12 @@ class Loader:
         losses = check_losses(scores.losses, len(request.indices), "score(batch)").detach().float().cpu()
         if self._nonfinite == "raise" and not losses.isfinite().all():
             raise FloatingPointError(_broken(request.indices, losses, "scoring"))
+        if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
+            raise ValueError(
+                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}, and the "
+                "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
+                "return leantrain.Scores(losses, correct, confidence)."
+            )
         self.ledger.record_scores(self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence))
         spent = time.perf_counter() - start
         self.stats.scored += len(losses)
@@ -371,8 +377,9 @@ class Loader:
         who, size = type(self.selector).__name__, self._run.batch_size
         if plan.refresh is not None and self._score is None:
             raise ValueError(f"{who} refreshes what it knows of samples, which needs wrap(..., score=...).")
-        if plan.batch_sizes is not None and sum(plan.batch_sizes) != len(plan.indices):
-            raise ValueError(f"{who} plans {len(plan.indices)} samples in batches of {sum(plan.batch_sizes)} together.")
+        sizes = plan.batch_sizes
+        if sizes is not None and (sum(sizes) != len(plan.indices) or min(sizes, default=1) < 1):
+            raise ValueError(f"{who} plans {len(plan.indices)} samples in batches of {sizes}: each must hold some.")
         if plan.weights is not None and plan.weights.shape != plan.indices.shape:
             raise ValueError(f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights.")
         if len(plan.indices) == 0:

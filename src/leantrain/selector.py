@@ -141,7 +141,7 @@ class Selector:
         return True
 
     def pass_over(self, epoch: int, number: int, indices: Tensor) -> None:
-        """Told of a batch that ``judges`` had used whole, without scores."""
+        """Told of a batch that ``judges`` had used whole: its ``indices`` (B,), without scores."""
 
     def select(self, batch: Batch) -> Tensor:
         """Positions (K,) int64 within ``batch`` that get a backward pass. Asked in epochs with a ``loss_age``."""
@@ -207,25 +207,27 @@ class Chain(Selector):
         return min(ages, default=None)
 
     def judges(self, epoch: int, number: int) -> bool:
-        return bool(self._judging(epoch, number))
+        return any(part.judges(epoch, number) for part in self._online(epoch))
 
     def pass_over(self, epoch: int, number: int, indices: Tensor) -> None:
-        self.left.pass_over(epoch, number, indices)
-        self.right.pass_over(epoch, number, indices)
+        for part in self._online(epoch):
+            part.pass_over(epoch, number, indices)
 
     def select(self, batch: Batch) -> Tensor:
         kept = torch.arange(len(batch.indices))
-        for part in self._judging(batch.epoch, batch.number):
-            kept = kept[part.select(batch.take(kept))]
+        for part in self._online(batch.epoch):
+            if part.judges(batch.epoch, batch.number):
+                kept = kept[part.select(batch.take(kept))]
+            else:
+                part.pass_over(batch.epoch, batch.number, batch.indices[kept])
         return kept
 
     def end_epoch(self, epoch: int) -> None:
         self.left.end_epoch(epoch)
         self.right.end_epoch(epoch)
 
-    def _judging(self, epoch: int, number: int) -> list[Selector]:
-        parts = (self.left, self.right)
-        return [part for part in parts if part.loss_age(epoch) is not None and part.judges(epoch, number)]
+    def _online(self, epoch: int) -> list[Selector]:
+        return [part for part in (self.left, self.right) if part.loss_age(epoch) is not None]
 
     def settings(self) -> dict[str, Any]:
         return {type(part).__name__: part.settings() for part in (self.left, self.right)}

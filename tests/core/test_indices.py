@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
 from leantrain import Full, wrap
-from toys import METHODS, SIZE, Numbers, losses_at, wrapped
+from toys import METHODS, OWN_ORDER, SIZE, Numbers, losses_at, wrapped
 
 EPOCHS = 4
 SAMPLERS = {
@@ -40,6 +40,10 @@ def check(loader: Any, read: Any = lambda batch: batch[0]) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("method", METHODS)
 def test_no_workers(method: str, sampler: Any) -> None:
+    if method in OWN_ORDER and "shuffle" not in sampler() and sampler():
+        with pytest.raises(ValueError, match="cannot follow a custom sampler"):
+            check(wrapped(METHODS[method](), epochs=EPOCHS, **sampler()))
+        return
     check(wrapped(METHODS[method](), epochs=EPOCHS, **sampler()))
 
 

@@ -86,6 +86,19 @@ def test_a_refresh_without_a_scoring_function_is_refused():
         run_epoch(loader)
 
 
+def test_a_refresh_that_tells_less_than_the_method_needs_is_refused():
+    class Judging(Planned):
+        needs = frozenset({"score", "correct"})
+
+    loader = wrapped(Judging(refresh=torch.arange(3)))  # its scoring function gives losses only
+    batches = iter(loader)
+    for _ in range(10):
+        next(batches)
+        loader.reduce(torch.ones(4), torch.rand(4, 3), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="scoring function tells losses only"):
+        next(batches)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_own_batches_are_trained_as_they_are(shuffle, workers):
@@ -109,8 +122,9 @@ def test_own_batches_refuse_a_custom_sampler():
 
 
 def test_own_batches_must_hold_the_plan():
-    with pytest.raises(ValueError, match="in batches of 7 together"):
-        run_epoch(wrapped(Planned(batch_sizes=(3, 4))))
+    for sizes in ((3, 4), (SIZE, 0)):
+        with pytest.raises(ValueError, match="each must hold some"):
+            run_epoch(wrapped(Planned(batch_sizes=sizes)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -193,13 +207,16 @@ def test_the_learning_rate_follows_the_plan_from_the_first_step_on():
 
 
 def test_a_learning_rate_that_nobody_follows_is_said_once():
-    loader = wrapped(Planned(lr_factor=1.5))
+    def fresh():
+        return wrap(DataLoader(Numbers(), batch_size=4), Planned(lr_factor=1.5), score=lambda batch: torch.ones(4))
+
+    loader = fresh()
     with pytest.warns(UserWarning, match=r"1\.5 times the learning rate"):
         run_epoch(loader)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run_epoch(loader)
-        other = wrapped(Planned(lr_factor=1.5))
+        other = fresh()
         for _ in other:
             assert other.lr_factor == 1.5
             other.reduce(losses_at(0, other.indices))
@@ -228,7 +245,8 @@ def test_in_a_chain_each_part_judges_its_own_batches():
     given = run_epoch(loader)
     # Batch 0: neither; 1 and 5: both; 2 and 4: the right; 3: the left.
     assert [len(batch) for batch in given] == [8, 2, 4, 4, 4]
-    assert left.passed == right.passed == [0]
+    assert left.passed == [0, 2, 4]
+    assert right.passed == [0, 3]
 
 
 def test_an_epoch_that_is_left_early_ends_when_the_next_begins():

@@ -1,5 +1,6 @@
 """ADONIS against its steps in plain Python (references/adonis.py)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,77 @@ def test_alpha_draws_uniformly() -> None:
         times[judge(setup(Adonis(theta=0.0, alpha=0.3, sigma=3.0)), losses, number)] += 1
     assert times.sum() == 2000 * 6
     assert ((times / 2000 - 0.3).abs() < 5 * (0.3 * 0.7 / 2000) ** 0.5).all()
+
+
+@given(
+    shape=st.sampled_from(["gamma", "normal", "two hills"]),
+    seed=st.integers(0, 10_000),
+    history=st.sampled_from([16, 100, 512]),
+    sigma=st.sampled_from([1.0, 2.0]),
+    theta=st.sampled_from([0.05, 0.12, 0.3, "auto"]),
+    half_life=st.sampled_from([0.3, 1, 4.5]),
+)
+def test_recent_losses_count_more(shape: str, seed: int, theta: Any, **settings: Any) -> None:
+    ours = setup(Adonis(theta=theta, alpha=1.0, keep_ratio=0.7, rule="sturges", **settings))
+    slow = reference.Adonis(theta=theta, keep_ratio=0.7, rule="sturges", **settings)
+    plain = reference.Adonis(theta=theta, keep_ratio=0.7, rule="sturges", **(settings | {"half_life": None}))
+    for number, losses in enumerate(batches_of(shape, seed, [40, 17, 40, 40, 3])):
+        candidates, count = slow.judge(losses.tolist())
+        kept = judge(ours, losses, number)
+        assert len(kept) == count
+        assert kept == sorted(set(kept) & set(candidates))
+        if number == 0:  # one judgement, one weight
+            assert (candidates, count) == plain.judge(losses.tolist())
+
+
+def test_after_a_jump_the_recent_level_counts() -> None:
+    """40 batches at 1, then one at 3: without weights the many old losses win and clip the new ones away."""
+    old, new = torch.linspace(0.9, 1.1, 16), torch.linspace(2.9, 3.1, 16)
+    plain, recent = (setup(Adonis(theta=0.0, alpha=1.0, half_life=half_life)) for half_life in (None, 0.02))
+    for number in range(40):
+        judge(plain, old, number)
+        judge(recent, old, number)
+    assert judge(plain, new, 40) == []
+    # Of evenly spread losses, the share within one standard deviation.
+    assert judge(recent, new, 40) == [i for i in range(16) if abs(new[i] - 3) <= float(new.std(correction=0))]
+
+
+def test_an_old_history_of_no_weight_breaks_nothing() -> None:
+    for theta in (0.12, "auto"):
+        selector = setup(Adonis(theta=theta, half_life=0.001, sigma=0.5, history=64))
+        judge(selector, torch.full((9,), 2.0))
+        assert judge(selector, torch.tensor([0.0, 4.0])) == []  # both clipped, only weightless losses are within
+        assert judge(selector, torch.tensor([1.0, 1.1, 1.2])) == [1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"half_life": 0}, "half_life=0 must be a finite number above 0"),
+        ({"half_life": math.nan}, "half_life=nan must be a finite number above 0"),
+        ({"half_life": "1"}, "half_life='1' must be a number above 0, not str"),
+        ({"scoring_batches": 0}, "scoring_batches=0 must be at least 1"),
+        ({"scoring_batches": 1.5}, "scoring_batches=1.5 must be a whole number"),
+    ],
+)
+def test_wrong_outlook_settings(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=text):
+        Adonis(**settings)
+
+
+def test_scoring_batches_is_what_the_loader_reads() -> None:
+    assert Adonis().scoring_batches == 1
+    assert (Adonis(scoring_batches=4) | Adonis()).scoring_batches == 4
+
+
+def test_the_state_holds_the_ages() -> None:
+    first, second = (setup(Adonis(theta="auto", half_life=1.5)) for _ in range(2))
+    given_losses = batches_of("gamma", 3, [30] * 8)
+    for number, losses in enumerate(given_losses[:4]):
+        judge(first, losses, number)
+    second.load_state_dict(first.state_dict())
+    for number, losses in enumerate(given_losses[4:], 4):
+        assert judge(first, losses, number) == judge(second, losses, number)
 
 
 @pytest.mark.parametrize(("theta", "alpha"), [(0.12, 0.3), ("auto", 1.0)])

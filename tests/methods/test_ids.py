@@ -102,7 +102,7 @@ def test_start_epoch_trains_on_everything_then_calls_the_features_once() -> None
 @pytest.mark.parametrize(
     ("features", "text"),
     [
-        (torch.randn(SIZE - 1, 3), r"shape \(39, 3\); expected \(40, D\).*Embed it again"),
+        (torch.randn(SIZE - 1, 3), r"shape \(39, 3\); expected \(40, D\).*Make them again"),
         (torch.randn(SIZE), r"shape \(40,\); expected \(40, D\)"),
         (
             embedding().index_fill(0, torch.tensor([7, 9]), torch.nan),
@@ -141,4 +141,99 @@ def test_a_share_needs_the_length_of_the_training() -> None:
 
 
 def test_settings_leave_the_features_out() -> None:
-    assert ids().settings() == {"keep_ratio": 0.8, "switch_epoch": 4, "start_epoch": 0, "per_class": True}
+    assert ids().settings() == {
+        "keep_ratio": 0.8,
+        "switch_epoch": 4,
+        "start_epoch": 0,
+        "per_class": True,
+        "prototypes": 1,
+        "prototype": "mean",
+        "distance": "euclidean",
+    }
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    labels=st.lists(st.integers(0, 2), min_size=1, max_size=25),
+    prototype=st.sampled_from(["mean", "median", "medoid"]),
+    distance=st.sampled_from(["euclidean", "cosine", "manhattan"]),
+)
+def test_other_prototypes_and_distances(seed: int, labels: list[int], prototype: str, distance: str) -> None:
+    features = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+    ours = prototype_distance(features, torch.tensor(labels), prototype=prototype, distance=distance)
+    expected = reference.distances_to(features.tolist(), labels, prototype, distance)
+    assert ours.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "manhattan"])
+def test_several_prototypes_are_the_clusters_of_each_class(distance: str) -> None:
+    """Each class is three heaps far apart, so K-Means has one answer: the heaps' means."""
+    heap = torch.arange(3).repeat(20)
+    labels = torch.arange(60) % 2
+    corners = torch.tensor([[20.0, 0, 0], [0, 20, 0], [0, 0, 20]])
+    features = corners[heap] * (1 - 2 * labels.unsqueeze(1)) + torch.randn(60, 3)
+    ours = prototype_distance(features, labels, prototypes=3, distance=distance)
+    heaps = (heap + 3 * labels).tolist()
+    expected = reference.distances_to(features.tolist(), heaps, "mean", distance)
+    assert ours.tolist() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "manhattan"])
+def test_a_small_class_has_as_many_prototypes_as_samples(distance: str) -> None:
+    labels = torch.tensor([0] * 20 + [1] * 3 + [2])
+    features = torch.randn(24, 5)
+    away = prototype_distance(features, labels, prototypes=4, distance=distance)
+    assert away[20:].tolist() == pytest.approx([0.0] * 4, abs=1e-5)
+    assert (away[:20] > 1e-3).sum() >= 16  # 4 prototypes cannot stand on more than 4 of 20 samples
+
+
+def test_equal_features_make_no_trouble() -> None:
+    for settings in ({"prototypes": 3}, {"prototype": "median"}, {"prototype": "medoid"}, {"distance": "cosine"}):
+        for features in (torch.zeros(6, 2), torch.ones(6, 2)):
+            away = prototype_distance(features, torch.zeros(6, dtype=torch.int64), **settings)
+            assert away.isfinite().all()
+            assert (away == away[0]).all()
+
+
+def test_clusters_follow_the_seed() -> None:
+    features, labels = torch.randn(200, 2), torch.zeros(200, dtype=torch.int64)
+    of = [prototype_distance(features, labels, prototypes=9, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(of[0], of[1])
+    assert not torch.equal(of[0], of[2])
+
+
+@pytest.mark.parametrize("switches", [(2, 5), (0, 3, 7), [1], (0.2, 0.5, 0.9), (0.0, 0.75)])
+def test_several_switches(switches: Any) -> None:
+    epochs = 10
+    selector = setup(ids(switch_epoch=switches), epochs=epochs, targets=LABELS)
+    easy, hard = (reference.subset(embedding().tolist(), LABELS.tolist(), "0.8", hard=hard) for hard in (False, True))
+    at = [epochs * switch if isinstance(switch, float) else switch for switch in switches]
+    for epoch in range(epochs):
+        expected = hard if reference.is_hard(epoch, at) else easy
+        assert selector.plan(epoch, torch.arange(SIZE)).indices.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"switch_epoch": (5, 2)}, r"switch_epoch=\(5, 2\) must be .* that ascend"),
+        ({"switch_epoch": (5, 5)}, "that ascend"),
+        ({"switch_epoch": (0.5, 7)}, "all of them epochs.*or all of them shares"),
+        ({"switch_epoch": ()}, "must be one switch"),
+        ({"switch_epoch": (0.5, 1.5)}, r"switch_epoch=1\.5 is outside \[0, 1\]"),
+        ({"switch_epoch": "late"}, "switch_epoch='l' must be a whole number"),
+        ({"prototypes": 0}, "prototypes=0 must be at least 1"),
+        ({"prototypes": 2.0}, "prototypes=2.0 must be a whole number"),
+        ({"prototype": "medain"}, "prototype 'medain'. Did you mean 'median'"),
+        ({"distance": "l2"}, "distance 'l2'.*euclidean, cosine, manhattan"),
+        ({"prototypes": 2, "prototype": "median"}, "prototypes=2 are the means.*Drop prototype='median'"),
+    ],
+)
+def test_wrong_outlook_settings(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=text):
+        ids(**settings)
+
+
+def test_several_shares_need_the_length_of_the_training() -> None:
+    with pytest.raises(ValueError, match=r"share of the training.*epochs=90"):
+        setup(ids(switch_epoch=(0.3, 0.6)), epochs=None, targets=LABELS)

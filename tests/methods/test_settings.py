@@ -8,8 +8,19 @@ import pytest
 from leantrain import IDS, RPC, RPD, RS2, SB, Adonis, InfoBatch, StaleSB
 from leantrain.methods import METHODS, make, parts
 from leantrain.selector import Chain
-from toys import embedding
+from toys import embedding, events, made_gradients
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "ids": {"features": embedding()},
+    "ssp": {"features": embedding()},
+    "forget": {"events": events()},
+    "el2n": {"scores": events()},
+    "grand": {"scores": events()},
+    "grad-match": {"gradients": made_gradients()},
+    "grad-match-pb": {"gradients": made_gradients()},
+    "rho-loss": {"holdout_losses": events()},
+    "replay": {"path": "folder"},
+}
 SHARE = r"=.* is outside \(0, 1\]. It is a share of the whole\."
 BAD: list[tuple[Any, dict[str, Any], str]] = [
     (RPD, {"keep_ratio": 40}, r"^keep_ratio=40 is outside \(0, 1\].* For 40 % pass 0\.4\.$"),
@@ -65,7 +76,7 @@ def test_out_of_range(method: Any, settings: dict[str, Any], text: str) -> None:
     [
         ("adnois", "Unknown method 'adnois'. Did you mean 'adonis'"),
         ("ids+infobach", "Unknown method 'infobach'. Did you mean 'infobatch'"),
-        ("", "Known: full, rpc, rpd, rs2, infobatch, ids, adonis, sb, stale-sb"),
+        ("", "Known: full, rpc, rpd, rs2, random-pb, infobatch"),
     ],
 )
 def test_unknown_method(given: str, text: str) -> None:
@@ -87,11 +98,28 @@ def test_settings_of_an_unknown_method() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_make_by_name(name: str) -> None:
-    settings = {"ids": {"features": embedding(), "keep_ratio": 0.5}}
-    made = make(name, settings)
+    made = make(name, {name: GIVEN.get(name, {})})
     assert type(made) is METHODS[name]
-    if name == "ids":
-        assert made.settings()["keep_ratio"] == 0.5
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_a_method_must_be_given(name: str) -> None:
+    missing = next(iter(GIVEN[name]))
+    with pytest.raises(ValueError, match=rf"{name} needs the setting '{missing}': --set {name}\.{missing}=VALUE"):
+        make(name)
+
+
+def test_a_labelled_method_has_its_own_settings_on_top() -> None:
+    settings = {"rs2": {"keep_ratio": 0.3}, "sb": {"beta": 3.0}, "sb@long": {"history": 64}}
+    assert make("sb@long", settings).settings() == {"beta": 3.0, "history": 64, "start_epoch": 1}
+    assert make("sb", settings).settings()["history"] == 1024
+    chain = make("rs2+sb@long", settings)
+    assert isinstance(chain, Chain)
+    assert chain.right.settings()["history"] == 64
+    with pytest.raises(ValueError, match=r"sb@short has no settings of its own.*--set sb@short\."):
+        make("sb@short", settings)
+    with pytest.raises(ValueError, match="Did you mean 'history'"):
+        make("sb@long", {"sb@long": {"histry": 3}})
 
 
 def test_make_composes_left_to_right() -> None:

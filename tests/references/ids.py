@@ -1,7 +1,10 @@
-"""IDS, Algorithm 2: class prototypes, Euclidean distances, two sorted subsets. Plain loops."""
+"""IDS, Algorithm 2: class prototypes, distances, two sorted subsets. Plain loops."""
 
 import math
+import statistics
 from fractions import Fraction
+
+from references.ssp import DISTANCES, scaled
 
 
 def distances(features: list[list[float]], labels: list[int]) -> list[float]:
@@ -11,6 +14,30 @@ def distances(features: list[list[float]], labels: list[int]) -> list[float]:
         prototype = [math.fsum(column) / len(members) for column in zip(*members, strict=True)]
         result.append(math.sqrt(math.fsum((a - b) ** 2 for a, b in zip(row, prototype, strict=True))))
     return result
+
+
+def distances_to(features: list[list[float]], labels: list[int], prototype: str, distance: str) -> list[float]:
+    """The same for the other prototypes and distances; cosine works on rows of length 1."""
+    away = DISTANCES[distance]
+    rows = [scaled(row) for row in features] if distance == "cosine" else features
+    result = []
+    for row, label in zip(rows, labels, strict=True):
+        members = [other for other, its in zip(rows, labels, strict=True) if its == label]
+        if prototype == "medoid":
+            centre = min(members, key=lambda one: math.fsum(away(one, other) for other in members))
+        else:
+            of = statistics.median if prototype == "median" else statistics.fmean
+            centre = [of(column) for column in zip(*members, strict=True)]
+        result.append(away(row, centre))
+    return result
+
+
+def is_hard(epoch: int, switches: list[float]) -> bool:
+    hard = False
+    for switch in switches:
+        if epoch >= switch:
+            hard = not hard
+    return hard
 
 
 def subset(features: list[list[float]], labels: list[int], keep_ratio: str, *, hard: bool) -> list[int]:

@@ -27,8 +27,7 @@ def penultimate(
     Raises:
         ValueError: the model has no linear layer.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    head = layer if layer is not None else (linear[-1] if linear else None)
+    head = layer if layer is not None else last_linear(model)
     if head is None:
         raise ValueError(
             f"{type(model).__name__} has no nn.Linear layer to take features before. Pass a function of a batch that "
@@ -50,6 +49,12 @@ def penultimate(
         return caught[-1].detach()
 
     return extract
+
+
+def last_linear(model: nn.Module) -> nn.Linear | None:
+    """The last linear layer in ``model.modules()``; None without any."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
 
 
 def pretrained(

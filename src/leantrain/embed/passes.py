@@ -1,7 +1,7 @@
 """Embedding passes: every sample of a data set through an extractor, in order. B = samples of a batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +28,20 @@ def embed(
         ValueError: the extractor gives something else than one row a sample.
     """
     start = time.perf_counter()
+    rows = []
+    for batch, expected in in_order(loader, batch_size):
+        features = extractor(batch)
+        if features.ndim != 2 or len(features) != expected:
+            raise ValueError(
+                f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
+                "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
+            )
+        rows.append(features.detach().float().cpu())
+    return Features(torch.cat(rows), intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
+
+
+def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator[tuple[Any, int]]:
+    """Every batch of ``loader``'s data set in the data set's own order, and the number of its samples."""
     batch_size = int(batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128)
     ordered = DataLoader(
         loader.dataset,
@@ -39,17 +53,9 @@ def embed(
         # A generator of its own: the pass must not draw from torch's global one.
         generator=torch.Generator().manual_seed(0),
     )
-    size, rows = len(loader.dataset), []  # pyright: ignore[reportArgumentType]
-    for batch in ordered:
-        features = extractor(batch)
-        expected = min(batch_size, size - sum(map(len, rows)))
-        if features.ndim != 2 or len(features) != expected:
-            raise ValueError(
-                f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
-                "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
-            )
-        rows.append(features.detach().float().cpu())
-    return Features(torch.cat(rows), intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
+    size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    for number, batch in enumerate(ordered):
+        yield batch, min(batch_size, size - number * batch_size)
 
 
 def snapshot(

@@ -5,11 +5,24 @@ from typing import Any
 
 from leantrain import check
 from leantrain.methods.adonis import Adonis
+from leantrain.methods.composer_sb import ComposerSB
+from leantrain.methods.el2n import EL2N, GraNd
+from leantrain.methods.forget import Forget
 from leantrain.methods.full import Full
+from leantrain.methods.grad_match import GradMatch, GradMatchPB
 from leantrain.methods.ids import IDS
+from leantrain.methods.ies import IES
 from leantrain.methods.infobatch import InfoBatch
+from leantrain.methods.iswr import ISWR
+from leantrain.methods.kakurenbo import Kakurenbo
+from leantrain.methods.orderdp import OrderDP
+from leantrain.methods.random_pb import RandomPB
 from leantrain.methods.random_subset import RPC, RPD, RS2
+from leantrain.methods.rho_loss import RHOLoss
 from leantrain.methods.selective_backprop import SB, StaleSB
+from leantrain.methods.seta import SeTa
+from leantrain.methods.ssp import SSP
+from leantrain.replay import Replay
 from leantrain.selector import Selector
 
 METHODS: dict[str, type[Selector]] = {
@@ -17,34 +30,69 @@ METHODS: dict[str, type[Selector]] = {
     "rpc": RPC,
     "rpd": RPD,
     "rs2": RS2,
+    "random-pb": RandomPB,
     "infobatch": InfoBatch,
+    "seta": SeTa,
+    "orderdp": OrderDP,
+    "kakurenbo": Kakurenbo,
+    "iswr": ISWR,
+    "ies": IES,
     "ids": IDS,
+    "ssp": SSP,
+    "forget": Forget,
+    "el2n": EL2N,
+    "grand": GraNd,
+    "grad-match": GradMatch,
+    "grad-match-pb": GradMatchPB,
     "adonis": Adonis,
     "sb": SB,
     "stale-sb": StaleSB,
+    "composer-sb": ComposerSB,
+    "rho-loss": RHOLoss,
+    "replay": Replay,
 }
 
 
 def parts(name: str) -> list[str]:
-    """The names within ``"ids+adonis"``, each checked; an unknown one is a ValueError with the nearest name."""
-    return [check.one_of("method", part.strip(), METHODS) for part in name.split("+")]
+    """The names within ``"ids+adonis@theta"``, each checked; an unknown one is a ValueError with the nearest name."""
+    found = [part.strip() for part in name.split("+")]
+    for part in found:
+        check.one_of("method", kind(part), METHODS)
+    return found
+
+
+def kind(part: str) -> str:
+    """The method's own name: ``"ids"`` of ``"ids@cosine"``, which is IDS with settings of its own."""
+    return part.partition("@")[0]
+
+
+def settings_of(part: str, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Those of the method, and over them those of the part's label."""
+    if part != kind(part) and part not in settings:
+        raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.")
+    return settings.get(kind(part), {}) | settings.get(part, {})
 
 
 def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Selector:
     """The selector called ``name``; ``"ids+adonis"`` composes, left to right.
 
     Args:
-        settings: keyword arguments by method name, for example ``{"adonis": {"theta": "auto"}}``.
+        settings: keyword arguments by method name, for example ``{"adonis": {"theta": "auto"}}``. With
+            ``{"ids@cosine": {"distance": "cosine"}}``, ``"ids@cosine"`` is IDS with these on top of those of ``"ids"``.
     """
     settings = settings or {}
     for known in settings:
-        check.one_of("method", known, METHODS)
+        parts(known)
     selectors = []
     for part in parts(name):
-        known = [field.name for field in dataclasses.fields(METHODS[part])]  # pyright: ignore[reportArgumentType]
-        for key in settings.get(part, {}):
+        method, own = METHODS[kind(part)], settings_of(part, settings)
+        known = {field.name: field.default for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
+        for key in own:
             check.one_of(f"setting of {part}", key, known)
-        selectors.append(METHODS[part](**settings.get(part, {})))
+        for key in known.keys() - own.keys():
+            if known[key] is dataclasses.MISSING:
+                raise ValueError(f"{part} needs the setting {key!r}: --set {part}.{key}=VALUE, or settings in Python.")
+        selectors.append(method(**own))
     selector = selectors[0]
     for other in selectors[1:]:
         selector = selector | other

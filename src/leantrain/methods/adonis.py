@@ -41,6 +41,10 @@ class Adonis(Selector):
         keep_ratio: with ``theta="auto"``, the wanted share of all samples, after alpha; without it, of no effect. Where
             sigma clips too many of the losses it is out of reach, and ``report()`` counts the batches.
         start_epoch: omega, the number of epochs at the start that train on everything (Algorithm 1 counts from 1).
+        half_life: makes recent losses count more: one seen k judgements ago weighs 0.5 ** (k / half_life). The weights
+            apply to the clipping range's mean and standard deviation, to the heights of the bins and to the shares
+            that ``theta="auto"`` adds up; the number of bins still follows the plain count. None: all weigh the same.
+        scoring_batches: how many original batches are joined into the one that is judged.
 
     Cost: a forward pass without gradient for every sample of every ``stale_epochs``-th epoch, then forward and
     backward for the kept ones: 1 / eta + 3 * kept units a sample.
@@ -51,6 +55,9 @@ class Adonis(Selector):
     is judged after all its losses are in the history (Fig. 2-5), not sample by sample; the open training batch carries
     over to the next epoch; losses that are not finite never enter the history. Where no bin passes theta the method
     would stall for ever: then the fullest bin counts, and the event is counted in ``report()``.
+
+    From the paper's outlook come ``theta="auto"``, ``half_life`` and ``scoring_batches``. Its other wish, to judge by
+    the losses of training steps instead of a scoring pass, is not built: what supplies losses is not a method's to say.
 
     The defaults are Table A2's: the square root of 512 losses makes up to 23 bins, which then hold 4 % of them on
     average, so few can pass a theta of 0.12. Prefer ``theta="auto"``.
@@ -66,6 +73,8 @@ class Adonis(Selector):
     alpha: float | None = None
     keep_ratio: float = 0.5
     start_epoch: int = 0
+    half_life: float | None = None
+    scoring_batches: int = 1
 
     def __post_init__(self) -> None:
         check.integer("history", self.history, least=2)
@@ -73,6 +82,9 @@ class Adonis(Selector):
         check.positive("sigma", self.sigma)
         check.integer("stale_epochs", self.stale_epochs, least=1)
         check.integer("start_epoch", self.start_epoch, least=0)
+        if self.half_life is not None:
+            check.positive("half_life", self.half_life)
+        check.integer("scoring_batches", self.scoring_batches, least=1)
         auto = self.theta == "auto"
         if isinstance(self.theta, str):
             check.one_of("theta", self.theta, ["auto"])
@@ -89,6 +101,7 @@ class Adonis(Selector):
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._recent = torch.empty(0)  # H, the last `history` losses
+        self._age = torch.empty(0, dtype=torch.int64)  # how many judgements ago each was seen
         self._stalls = self._short = 0
 
     def loss_age(self, epoch: int) -> int | None:
@@ -96,8 +109,10 @@ class Adonis(Selector):
 
     def select(self, batch: Batch) -> Tensor:
         self._recent = torch.cat([self._recent, batch.losses])[-self.history :]  # step 3
-        low, high, counts = histogram(self._recent, self.sigma, self.rule)  # steps 4, 5
-        chosen, keep = self._choose_bins(counts)
+        self._age = torch.cat([self._age + 1, torch.zeros(len(batch.losses), dtype=torch.int64)])[-self.history :]
+        weights = None if self.half_life is None else decay(self._age, self.half_life)
+        low, high, counts = histogram(self._recent, self.sigma, self.rule, weights)  # steps 4, 5
+        chosen, keep = self._choose_bins(counts, len(self._recent) if weights is None else float(weights.sum()))
         accepted = torch.zeros(len(counts), dtype=torch.bool)
         accepted[chosen] = True
         candidates = accepted[bin_of(batch.losses, low, high, len(counts))]
@@ -106,12 +121,12 @@ class Adonis(Selector):
         rng = generator(self.run.seed, batch.epoch, "adonis", batch.number)
         return positions[choose(len(positions), check.portion(keep, len(positions)), rng)]  # step 8
 
-    def _choose_bins(self, counts: Tensor) -> tuple[Tensor, float]:
+    def _choose_bins(self, counts: Tensor, total: float) -> tuple[Tensor, float]:
         """The bins that count, and the share of their samples to keep. Steps 6 and 7."""
         assert self.alpha is not None
         if self.theta == "auto":
             fullest = counts.argsort(descending=True, stable=True)
-            share = counts[fullest].cumsum(0) / len(self._recent)  # of all samples, clipped ones included
+            share = counts[fullest].cumsum(0) / total  # of all samples, clipped ones included
             wanted = int(torch.searchsorted(share, self.keep_ratio / self.alpha - 1e-6)) + 1
             self._short += wanted > len(fullest)
             chosen = fullest[:wanted]
@@ -131,23 +146,38 @@ class Adonis(Selector):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": self._recent, "stalls": self._stalls, "short": self._short}
+        return {"recent": self._recent, "age": self._age, "stalls": self._stalls, "short": self._short}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._recent, self._stalls, self._short = state["recent"], state["stalls"], state["short"]
+        self._recent, self._age = state["recent"], state["age"]
+        self._stalls, self._short = state["stalls"], state["short"]
 
 
-def histogram(losses: Tensor, sigma: float, rule: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest and highest kept value and the (k,) counts of equal-width bins between them (Fig. 3 and 4)."""
+def decay(age: Tensor, half_life: float) -> Tensor:
+    """(n,) float64 weights of losses seen ``age`` (n,) judgements ago; never 0, so that shares of them stay numbers."""
+    return (0.5 ** (age.double() / half_life)).clamp_min(1e-30)
+
+
+def histogram(losses: Tensor, sigma: float, rule: str, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Lowest and highest kept value and the (k,) counts of equal-width bins between them (Fig. 3 and 4).
+
+    With ``weights`` (n,) of the losses, a bin's count is the sum of its weights.
+    """
     values = losses.double()
-    std, mean = torch.std_mean(values, correction=0)
+    if weights is None:
+        std, mean = torch.std_mean(values, correction=0)
+    else:
+        mean = (weights * values).sum() / weights.sum()
+        std = ((weights * (values - mean) ** 2).sum() / weights.sum()).sqrt()
     # The mean of equal values can be off by a rounding error, which must not clip all of them away.
-    kept = values[(values - mean).abs() <= sigma * std + 1e-9 * mean.abs()]
-    if len(kept) == 0:  # two far-apart clusters and a small sigma: keep what lies nearest the mean
-        kept = values[(values - mean).abs().argmin()].unsqueeze(0)
+    inside = (values - mean).abs() <= sigma * std + 1e-9 * mean.abs()
+    if not inside.any():  # two far-apart clusters and a small sigma: keep what lies nearest the mean
+        inside[(values - mean).abs().argmin()] = True
+    kept = values[inside]
     low, high = kept.min(), kept.max()
     bins = RULES[rule](len(kept))
-    return low, high, torch.bincount(bin_of(kept, low, high, bins), minlength=bins)
+    bin_weights = None if weights is None else weights[inside]
+    return low, high, torch.bincount(bin_of(kept, low, high, bins), weights=bin_weights, minlength=bins)
 
 
 def bin_of(losses: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:

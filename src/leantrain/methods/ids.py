@@ -3,16 +3,19 @@
 N = size of the data set, D = features of a sample, L = samples of a class.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.embed.features import Features
+from leantrain import check, given
+from leantrain.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
+from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
+from leantrain.spans import check_span, in_epochs
 
 
 @dataclass(kw_only=True, eq=False)
@@ -24,74 +27,91 @@ class IDS(Selector):
             and is called when first needed, for example ``embed.snapshot(model, loader)``.
         keep_ratio: alpha, the share of each class that is used. 1 uses everything; useful values are 0.5 to 0.9.
         switch_epoch: gamma, the epoch of the change from EASY to HARD; a float is a share of the training. The
-            sources change at 180 of 200 (CIFAR-10), 120 of 200 (CIFAR-100), 14 of 90 (ImageNet).
+            sources change at 180 of 200 (CIFAR-10), 120 of 200 (CIFAR-100), 14 of 90 (ImageNet). Several of them,
+            ascending, change there and back again.
         start_epoch: epochs at the start that train on everything; a snapshot extractor is called after them.
         per_class: False ranks the data set as a whole around one prototype (detection: a picture holds many classes).
+        prototypes: how many per class. More than one are found by K-Means within the class, and a sample's distance is
+            that to the nearest; a class with fewer samples has as many prototypes as samples.
+        prototype: what a class's only prototype is: the ``"mean"``, the ``"median"`` of each feature, or the
+            ``"medoid"``, the sample with the smallest sum of distances to the class (takes L * L * D operations).
+        distance: ``"euclidean"``, ``"cosine"`` (of features scaled to length 1, also for finding the prototypes) or
+            ``"manhattan"`` (K-Means stays Euclidean).
 
     Cost: one embedding pass; no extra forward pass during the training. Needs class labels unless
     ``per_class=False``.
 
     Source: the ADONIS and IDS paper, Algorithm 2, Eq. 7, Appendix C. K-Means with one cluster is the mean, so that is
-    what we compute. Differs from the paper: nothing.
+    what we compute. Differs from the paper: with the defaults nothing; several prototypes, other prototypes than the
+    mean, other distances and several switches are from its outlook.
     """
 
-    features: Tensor | Features | Callable[[], Tensor | Features]
+    features: given.Rows
     keep_ratio: float = 0.8
-    switch_epoch: int | float = 0.9
+    switch_epoch: int | float | Sequence[int] | Sequence[float] = 0.9
     start_epoch: int = 0
     per_class: bool = True
+    prototypes: int = 1
+    prototype: Literal["mean", "median", "medoid"] = "mean"
+    distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.features, Tensor | Features) and not callable(self.features):
-            raise TypeError(
-                f"features must be a (N, D) tensor, Features or a callable that makes one, not {type(self.features)}."
-            )
+        given.check_source("features", self.features)
         check.fraction("keep_ratio", self.keep_ratio)
-        if isinstance(self.switch_epoch, float):
-            check.fraction("switch_epoch", self.switch_epoch, zero=True)
-        else:
-            check.integer("switch_epoch", self.switch_epoch, least=0)
+        for switch in self._switches():
+            check_span("switch_epoch", switch)
+        if len({isinstance(switch, float) for switch in self._switches()}) != 1 or any(
+            later <= earlier for earlier, later in pairwise(self._switches())
+        ):
+            raise ValueError(
+                f"switch_epoch={self.switch_epoch} must be one switch or several that ascend, all of them epochs, "
+                "(30, 60), or all of them shares, (0.3, 0.6)."
+            )
         check.integer("start_epoch", self.start_epoch, least=0)
+        check.integer("prototypes", self.prototypes, least=1)
+        check.one_of("prototype", self.prototype, ["mean", "median", "medoid"])
+        check.one_of("distance", self.distance, DISTANCES)
+        if self.prototypes > 1 and self.prototype != "mean":
+            raise ValueError(
+                f"prototypes={self.prototypes} are the means that K-Means finds. Drop prototype={self.prototype!r}, "
+                "which is for one prototype a class."
+            )
 
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._distance: Tensor | None = None
         if self.per_class:
             run.need_targets("IDS")
-        if isinstance(self.switch_epoch, float):
-            run.need_epochs("IDS with switch_epoch as a share of the training")
+        for switch in self._switches():
+            in_epochs("switch_epoch", switch, run, "IDS")
         if not callable(self.features):
-            self._rank(self.features)
+            self._distance = self._measure()
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
         if self._distance is None:
-            assert callable(self.features)
-            self._rank(self.features())
-        assert self._distance is not None
-        hard = epoch >= self._switch()
-        labels = self.run.need_targets("IDS")[pool] if self.per_class else torch.zeros_like(pool)
+            self._distance = self._measure()
+        passed = [epoch >= in_epochs("switch_epoch", switch, self.run, "IDS") for switch in self._switches()]
+        hard = sum(passed) % 2 == 1
+        labels = self._labels()[pool]
         return Plan(pool[nearest_or_remotest(self._distance[pool], labels, self.keep_ratio, hard=hard)])
 
-    def _switch(self) -> float:
-        share = isinstance(self.switch_epoch, float)
-        return self.switch_epoch * self.run.need_epochs("IDS") if share else self.switch_epoch
+    def _switches(self) -> Sequence[int | float]:
+        return self.switch_epoch if isinstance(self.switch_epoch, Sequence) else [self.switch_epoch]
 
-    def _rank(self, features: Tensor | Features) -> None:
-        values = features.values if isinstance(features, Features) else features
-        if isinstance(features, Features):
-            features.check_fingerprint(self.run.fingerprint)
-        if values.ndim != 2 or len(values) != self.run.size:
-            raise ValueError(
-                f"features have shape {tuple(values.shape)}; expected ({self.run.size}, D), one row a sample. Did the "
-                "data set change since they were made? Embed it again."
-            )
-        broken = (~values.isfinite().all(dim=1)).nonzero().flatten()
-        if len(broken):
-            raise ValueError(f"features of {len(broken)} samples are not finite, first {broken[:5].tolist()}.")
-        labels = self.run.need_targets("IDS") if self.per_class else torch.zeros(self.run.size, dtype=torch.int64)
-        self._distance = prototype_distance(values.float().cpu(), labels)
+    def _labels(self) -> Tensor:
+        return self.run.need_targets("IDS") if self.per_class else torch.zeros(self.run.size, dtype=torch.int64)
+
+    def _measure(self) -> Tensor:
+        return prototype_distance(
+            given.rows("features", self.features, self.run),
+            self._labels(),
+            prototypes=self.prototypes,
+            prototype=self.prototype,
+            distance=self.distance,
+            seed=self.run.seed,
+        )
 
     def settings(self) -> dict[str, Any]:
         return {name: value for name, value in super().settings().items() if name != "features"}
@@ -103,14 +123,28 @@ class IDS(Selector):
         self._distance = state.get("distance")
 
 
-def prototype_distance(features: Tensor, labels: Tensor) -> Tensor:
-    """Euclidean distance (Eq. 7) of each row of ``features`` (N, D) to its class's mean. Returns (N,) float32."""
-    distance = torch.empty(len(features))
-    for label in labels.unique():
+def prototype_distance(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    prototypes: int = 1,
+    prototype: str = "mean",
+    distance: str = "euclidean",
+    seed: int = 0,
+) -> Tensor:
+    """Distance (Eq. 7) of each row of ``features`` (N, D) to the nearest prototype of its class. Returns (N,)."""
+    result = torch.empty(len(features))
+    for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
-        rows = features[members]
-        distance[members] = (rows - rows.mean(dim=0)).norm(dim=1)
-    return distance
+        rows = space(features[members], distance)
+        if prototypes > 1:
+            centres = kmeans(rows, min(prototypes, len(rows)), generator(seed, 0, "ids", label))
+        elif prototype == "mean":
+            centres = mean(rows)
+        else:
+            centres = median(rows) if prototype == "median" else medoid(rows, distance)
+        result[members] = nearest(rows, centres, distance)
+    return result
 
 
 def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, hard: bool) -> Tensor:

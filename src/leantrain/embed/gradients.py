@@ -1,0 +1,138 @@
+"""Last-layer gradients of every sample, as their two factors. N samples, B of a batch, C classes, D features."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from leantrain import batches, intake
+from leantrain.embed.extractors import last_linear
+from leantrain.embed.passes import in_order
+from leantrain.scoring import _pair, undisturbed
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """The gradient of each sample's cross-entropy in the last linear layer.
+
+    That of the layer's weight is the outer product of sample i's two rows, delta_i (x) h_i, and that of its bias
+    delta_i; kept apart they take C + D numbers a sample instead of C * (D + 1).
+
+    Args:
+        delta: (N, C) float32, softmax minus one-hot target.
+        features: (N, D) float32, inputs of the layer.
+        fingerprint: of the data set; empty when unknown.
+        seconds: how long the pass took.
+    """
+
+    delta: Tensor
+    features: Tensor
+    fingerprint: str = ""
+    seconds: float = 0.0
+
+
+def gradients(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    *,
+    layer: nn.Module | str | None = None,
+    forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
+    batch_size: int | None = None,
+) -> Callable[[], Gradients]:
+    """A callable that makes the gradients with ``model`` as it is when called: ``GradMatch(gradients=gradients(...))``.
+
+    Each call is one forward pass over the data set, in its own order, in eval mode and without gradient; the model is
+    left as it was found.
+
+    Args:
+        model: a classifier trained with cross-entropy that ends in a linear layer.
+        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler is not.
+        layer: the layer that gives the class scores, itself or by its name in the model; by default the last
+            ``nn.Linear`` in ``model.modules()``.
+        forward: how a batch becomes (outputs, targets), as for ``scorer``; by default a batch is (inputs, targets).
+        batch_size: of this pass; by default the loader's.
+
+    Raises:
+        ValueError: the model has no such layer, it was not reached, or does not give (B, C) scores from (B, D)
+            features.
+        TypeError: the targets are not one class label a sample.
+    """
+    head, forward = _head(model, layer), forward or _pair
+
+    def make() -> Gradients:
+        start = time.perf_counter()
+        size, done = len(loader.dataset), 0  # pyright: ignore[reportArgumentType]
+        delta = features = torch.empty(0)
+        for batch, expected in in_order(loader, batch_size):
+            part, h = _factors(model, head, forward, batch, expected)
+            if done == 0:  # at once, since joining parts at the end would hold them twice
+                delta, features = torch.empty(size, part.shape[1]), torch.empty(size, h.shape[1])
+            delta[done : done + expected], features[done : done + expected] = part, h
+            done += expected
+        return Gradients(delta, features, intake.fingerprint(loader.dataset), time.perf_counter() - start)
+
+    return make
+
+
+def _head(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
+    if isinstance(layer, nn.Module):
+        return layer
+    if isinstance(layer, str):
+        named = dict(model.named_modules())
+        if layer not in named:
+            linear = [name for name, module in named.items() if isinstance(module, nn.Linear)]
+            known = ", ".join(linear) or "none"
+            raise ValueError(f"{type(model).__name__} has no layer named {layer!r}. Its linear layers: {known}.")
+        return named[layer]
+    head = last_linear(model)
+    if head is None:
+        raise ValueError(
+            f"{type(model).__name__} has no nn.Linear layer, whose gradients these would be. Name the layer that gives "
+            "the class scores: layer=..."
+        )
+    return head
+
+
+def _factors(
+    model: nn.Module, head: nn.Module, forward: Callable[..., tuple[Any, Any]], batch: Any, expected: int
+) -> tuple[Tensor, Tensor]:
+    """(B, C) delta and (B, D) inputs of ``head`` of one batch."""
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    caught: list[tuple[Any, Any]] = []
+    hook = head.register_forward_hook(lambda module, inputs, output: caught.append((inputs[0], output)))
+    try:
+        with undisturbed(model, device):
+            targets = forward(model, batches.to(batch, device))[1]
+    finally:
+        hook.remove()
+    if not caught:
+        raise ValueError("The last linear layer was not reached in the forward pass; name another one with layer=.")
+    features, logits = (tensor.detach().float() for tensor in caught[-1])
+    if features.ndim != 2 or logits.ndim != 2 or not len(features) == len(logits) == expected:
+        raise ValueError(
+            f"The layer makes {tuple(logits.shape)} of {tuple(features.shape)} for a batch of {expected}; expected "
+            f"({expected}, C) class scores of ({expected}, D) features, one row a sample. Name another one with layer=."
+        )
+    delta = logits.softmax(dim=1)
+    delta[torch.arange(expected, device=device), _labels(targets, expected, delta.shape[1]).to(device)] -= 1
+    return delta, features
+
+
+def _labels(targets: Any, expected: int, classes: int) -> Tensor:
+    what = f"shape {tuple(targets.shape)} and type {targets.dtype}" if isinstance(targets, Tensor) else type(targets)
+    if not isinstance(targets, Tensor) or targets.shape != (expected,) or targets.is_floating_point():
+        raise TypeError(
+            f"Gradients of the last layer are those of cross-entropy with one class label a sample; the targets are "
+            f"{what}, expected ({expected},) integers. Multi-label and regression targets have other gradients."
+        )
+    if int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise ValueError(
+            f"The targets go from {int(targets.min())} to {int(targets.max())}; the layer scores {classes} classes, 0 "
+            f"to {classes - 1}. Is it the last layer? Name another one with layer=."
+        )
+    return targets.long()

@@ -1,0 +1,61 @@
+"""OrderDP: of a random subset, the samples of largest loss. N = size of the data set, s = size of the subset."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+from leantrain.rng import generator
+from leantrain.selector import Plan, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class OrderDP(Selector):
+    """Each epoch draws a random subset and uses its samples of largest last loss, an exact number of them.
+
+    The random subset gives every sample its turn; the ranking within it prefers what is not learnt yet. The smaller
+    ``subset_ratio``, the more random the choice: at ``keep_ratio`` it is random alone, at 1 the ranking alone.
+
+    Args:
+        keep_ratio: q / N, the share of all samples that an epoch uses, exactly ceil(keep_ratio * N) samples.
+        subset_ratio: s / N, the share of all samples in the random subset.
+
+    Cost: no extra forward pass; losses are those of the training steps.
+
+    Source: Jin et al., "OrderDP: A Theoretically Guaranteed Lossless Dynamic Data Pruning Framework", ICLR 2026,
+    arXiv 2606.08574; of the paper we had the abstract, the details are those of the authors' code. There is no
+    debiasing weight: the steps are unbiased for a surrogate loss, in which a sample counts by its rank.
+
+    Differs from the authors' code: q is given as a share of all samples instead of the subset; samples not seen yet
+    come first, theirs have a loss of 3 (CIFAR) or 1 (ImageNet); ties fall at random; nothing global is touched. Like
+    theirs, no epochs on everything at the end.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"loss"})
+
+    keep_ratio: float = 0.6
+    subset_ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        check.fraction("keep_ratio", self.keep_ratio)
+        check.fraction("subset_ratio", self.subset_ratio)
+        if self.keep_ratio > self.subset_ratio:
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} is more than subset_ratio={self.subset_ratio}, the subset that it is "
+                "taken of; both are shares of all samples. Raise subset_ratio or lower keep_ratio."
+            )
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        rng = generator(self.run.seed, epoch, "orderdp")
+        size = check.portion(self.subset_ratio, len(pool))
+        # Left in random order, so that equal losses, and the first epoch as a whole, are decided at random.
+        subset = pool[torch.randperm(len(pool), generator=rng)[:size]]
+        best = largest(self.run.ledger.loss[subset], check.portion(self.keep_ratio, len(pool)))
+        return Plan(subset[best].sort().values)
+
+
+def largest(losses: Tensor, count: int) -> Tensor:
+    """Positions of the ``count`` largest of ``losses``, NaN (not seen yet) before all; ties by position."""
+    return losses.nan_to_num(nan=torch.inf).argsort(descending=True, stable=True)[:count]

@@ -1,0 +1,42 @@
+"""RandomPB: fixed batches, some of them at random. The control of Grad-Match-PB. M = batches of the pool."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+from leantrain.rng import generator
+from leantrain.selector import Plan, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class RandomPB(Selector):
+    """Divides the pool into fixed batches once, and trains in each epoch on some of them, as they are.
+
+    Args:
+        keep_ratio: share of the batches used in an epoch, ceil(keep_ratio * M).
+        select_every: epochs for which a choice of batches holds.
+
+    Cost: 3 * keep_ratio units a sample. The other samples are never read. Needs a default sampler.
+
+    Source: the control of the report on Grad-Match and Selective-Backprop for detection, which says: "divide train set
+    into fixed batches, then randomly choose batches". Rulings where that is silent: the partition is random, a short
+    last batch is one of the batches, every epoch chooses anew unless ``select_every`` says otherwise, without
+    replacement within the epoch, and trains in a random order.
+    """
+
+    keep_ratio: float = 0.3
+    select_every: int = 1
+
+    def __post_init__(self) -> None:
+        check.fraction("keep_ratio", self.keep_ratio)
+        check.integer("select_every", self.select_every, least=1)
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        seed, choice = self.run.seed, epoch - epoch % self.select_every
+        batches = pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))].split(self.run.batch_size)
+        count = check.portion(self.keep_ratio, len(batches))
+        chosen = torch.randperm(len(batches), generator=generator(seed, choice, "random-pb choice"))[:count]
+        order = chosen[torch.randperm(count, generator=generator(seed, epoch, "random-pb order"))].tolist()
+        return Plan(torch.cat([batches[i] for i in order]), batch_sizes=tuple(len(batches[i]) for i in order))

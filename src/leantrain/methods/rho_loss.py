@@ -1,0 +1,82 @@
+"""RHO-LOSS: learnable, worth learning, not learnt yet. N = size of the data set, B = samples of a large batch."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from leantrain import check, given
+from leantrain.selector import Batch, Plan, Run, Selector
+
+
+@dataclass(kw_only=True, eq=False)
+class RHOLoss(Selector):
+    """Of each large batch, keeps the samples with the largest reducible holdout loss.
+
+    That is the loss under the model being trained less the loss under a model trained on other data, the irreducible
+    loss: large for what can be learnt and is not learnt yet, small for wrong labels, which both models get wrong.
+
+    Args:
+        holdout_losses: (N,) loss of each sample under the holdout model, for example
+            ``embed.holdout_losses(model, loader, F.cross_entropy)``; or a callable without arguments that makes them
+            and is called when first needed.
+        keep_ratio: n_b / n_B, the share of a large batch that is trained on, ceil(keep_ratio * B) samples.
+        scoring_batches: number of the DataLoader's batches in a large one, n_B / n_b.
+        start_epoch: number of epochs at the start that train on everything.
+
+    Cost: a forward pass without gradient for every sample, then forward and backward for the kept ones:
+    1 + 3 * keep_ratio units a sample; besides, the training of the holdout model and one pass with it.
+
+    Source: Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt",
+    ICML 2022, arXiv 2206.07137, Eq. 3; read were its abstract, summaries of it and the authors' code.
+
+    Differs from the paper: nothing known in what is chosen; the last, shorter large batch of an epoch gives what fills
+    the next training batch. Differs from the authors' code: samples are scored in eval mode, theirs by default in
+    training mode, in which BatchNorm uses the large batch; the number kept is rounded up instead of down.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    holdout_losses: given.Numbers
+    keep_ratio: float = 0.1
+    scoring_batches: int = 10
+    start_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        given.check_source("holdout_losses", self.holdout_losses, "a (N,) tensor or a callable that makes one")
+        check.fraction("keep_ratio", self.keep_ratio)
+        check.integer("scoring_batches", self.scoring_batches, least=1)
+        check.integer("start_epoch", self.start_epoch, least=0)
+
+    def setup(self, run: Run) -> None:
+        super().setup(run)
+        self._irreducible: Tensor | None = None
+        if not callable(self.holdout_losses):
+            self._irreducible = given.numbers("holdout_losses", self.holdout_losses, run)
+
+    def loss_age(self, epoch: int) -> int | None:
+        return None if epoch < self.start_epoch else 1
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        if self._irreducible is None and epoch >= self.start_epoch:
+            self._irreducible = given.numbers("holdout_losses", self.holdout_losses, self.run)
+        return Plan(pool)
+
+    def select(self, batch: Batch) -> Tensor:
+        assert self._irreducible is not None
+        kept = check.portion(self.keep_ratio, len(batch.indices))
+        return most_reducible(batch.losses, self._irreducible[batch.indices], kept)
+
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().settings().items() if name != "holdout_losses"}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._irreducible is None else {"irreducible": self._irreducible}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._irreducible = state.get("irreducible")
+
+
+def most_reducible(losses: Tensor, irreducible: Tensor, count: int) -> Tensor:
+    """Ascending positions of the ``count`` largest differences (Eq. 3) of two (B,) losses; ties by position."""
+    return (losses - irreducible).argsort(descending=True, stable=True)[:count].sort().values

@@ -1,0 +1,25 @@
+"""Rankings that hold for the whole training, and what they keep of a pool.
+
+N = size of the data set, M = samples of the pool.
+"""
+
+import torch
+from torch import Tensor
+
+from leantrain import check
+
+
+def ranks(scores: Tensor, rng: torch.Generator) -> Tensor:
+    """Rank of each of ``scores`` (N,), 0 for the lowest; equal scores stand in random order. Returns (N,) int64."""
+    shuffled = torch.randperm(len(scores), generator=rng)
+    order = shuffled[scores[shuffled].argsort(stable=True)]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    return rank
+
+
+def highest(rank: Tensor, pool: Tensor, keep_ratio: float, *, skip: float = 0.0) -> Tensor:
+    """The ceil(keep_ratio * M) of ``pool`` (M,) with the highest ``rank`` (N,), after the floor(skip * M) highest."""
+    order = pool[rank[pool].argsort(descending=True, stable=True)]
+    skipped = len(pool) - check.portion(1 - skip, len(pool))
+    return order[skipped:][: check.portion(keep_ratio, len(pool))].sort().values
