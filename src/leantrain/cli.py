@@ -1,5 +1,6 @@
 """The command line: ``leantrain compare``, ``train``, ``demo`` and ``report``."""
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ Model = Annotated[str | None, typer.Option(help="small, resnet18-32, torchvision
 Width = Annotated[int | None, typer.Option(help="channels of the first stage, for the built-in models")]
 Epochs = Annotated[int | None, typer.Option(help="epochs of full training [default: 20]")]
 BatchSize = Annotated[int | None, typer.Option(help="[default: 128]")]
-Rate = Annotated[float | None, typer.Option(help="peak learning rate of SGD [default: 0.1]")]
+Optimizer = Annotated[str | None, typer.Option(help="sgd, adam, adamw or rmsprop [default: sgd]")]
+Rate = Annotated[float | None, typer.Option(help="peak learning rate [default: 0.1]")]
 Decay = Annotated[float | None, typer.Option(help="weight decay [default: 0.0005]")]
 Schedule = Annotated[str | None, typer.Option(help="linear-peak, cosine, multistep or constant [default: linear-peak]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]")]
@@ -35,8 +37,10 @@ Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="to
 Workers = Annotated[int | None, typer.Option(help="DataLoader worker processes [default: 0]")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads that torch uses [default: all cores]")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable")
+    list[str] | None,
+    typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable"),
 ]
+Floor = Annotated[float | None, typer.Option(help="share of each class that every method keeps")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with any of these settings; flags win over it")]
 
 
@@ -50,6 +54,7 @@ def compare(
     methods: Annotated[str | None, typer.Option(help="comma-separated; + composes: full,adonis,ids+adonis")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    optimizer: Optimizer = None,
     lr: Rate = None,
     weight_decay: Decay = None,
     schedule: Schedule = None,
@@ -60,8 +65,10 @@ def compare(
     compile: Compile = None,
     workers: Workers = None,
     threads: Threads = None,
+    class_floor: Floor = None,
     set_: Settings = None,
     config: ConfigFile = None,
+    preset: Annotated[str | None, typer.Option(help="an experiment of the sources: cached-grad-match")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
 ) -> None:
     """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
@@ -70,7 +77,7 @@ def compare(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "config", "resume", "set_", "threads", "CompareConfig", "methods", "seeds")
+        if name not in ("out", "config", "preset", "resume", "set_", "threads", "CompareConfig", "methods", "seeds")
         and value is not None
     }
     if methods is not None:
@@ -78,7 +85,10 @@ def compare(
     if seeds is not None:
         flags["seeds"] = _split(seeds)
     _use(threads)
-    _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
+    if preset is not None:
+        _study(preset, _given(flags, set_, config), out, resume=resume)
+    else:
+        _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
 
 
 @app.command()
@@ -86,12 +96,14 @@ def train(
     out: Annotated[Path, typer.Option(help="folder for run.json and model.safetensors")],
     method: Annotated[str, typer.Option(help="one method; + composes: ids+adonis")] = "full",
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    record: Annotated[Path | None, typer.Option(help="folder for a recording of what is selected; see replay")] = None,
     data: Data = None,
     limit: Limit = None,
     model: Model = None,
     width: Width = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    optimizer: Optimizer = None,
     lr: Rate = None,
     weight_decay: Decay = None,
     schedule: Schedule = None,
@@ -101,6 +113,7 @@ def train(
     compile: Compile = None,
     workers: Workers = None,
     threads: Threads = None,
+    class_floor: Floor = None,
     set_: Settings = None,
     config: ConfigFile = None,
 ) -> None:
@@ -110,10 +123,11 @@ def train(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "method", "seed", "set_", "config", "threads", "TrainConfig") and value is not None
+        if name not in ("out", "method", "seed", "record", "set_", "config", "threads", "TrainConfig")
+        and value is not None
     }
     _use(threads)
-    _train(_configure(TrainConfig, flags, set_, config), method, seed, out)
+    _train(_configure(TrainConfig, flags, set_, config), method, seed, out, record)
 
 
 @app.command()
@@ -185,7 +199,37 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 
-def _train(config: Any, method: str, seed: int, out: Path) -> None:
+def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None:
+    from leantrain import check
+    from leantrain.compare import CompareConfig
+    from leantrain.compare.display import Progress, speedups
+    from leantrain.compare.presets import PRESETS
+    from leantrain.compare.study import configs, run_study
+    from leantrain.report import write
+
+    preset = PRESETS[check.one_of("preset", name, PRESETS)]
+    if "methods" in given:
+        raise ValueError(f"--preset {name} chooses the methods itself; leave --methods out.")
+    comparisons = _checked(lambda **changes: configs(preset, changes, out), given, CompareConfig)
+    first = next(iter(comparisons.values()))
+    data = _load(first.data, first.limit, first.image_size)
+    console.print(preset.source)
+    with contextlib.ExitStack() as bars:
+
+        def announce(what: str, config: Any) -> Any:
+            bars.close()
+            console.print(f"[bold]{what}[/]", highlight=False)
+            return bars.enter_context(Progress(console, config)).update if config else None
+
+        study = run_study(preset, given, data, out, resume=resume, announce=announce)
+    for table in speedups(study):
+        console.print(table)
+    for comparison in comparisons:
+        console.print(f"Report: {write(out / comparison, _pictures(data))}", highlight=False, soft_wrap=True)
+    console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
+
+
+def _train(config: Any, method: str, seed: int, out: Path, record: Path | None) -> None:
     from rich.progress import track
 
     from leantrain.compare.environment import describe
@@ -205,7 +249,7 @@ def _train(config: Any, method: str, seed: int, out: Path) -> None:
         )
         next(epochs, None)
 
-    result = run(config, data, method, seed, after_epoch=tell)
+    result = run(config, data, method, seed, record=record, after_epoch=tell)
     facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
     write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
     save = require_extra("safetensors.torch", "train").save_model
@@ -232,17 +276,29 @@ def _pictures(data: Any) -> Any:
 
 
 def _configure(kind: Any, flags: dict[str, Any], pairs: list[str] | None, file: Path | None) -> Any:
-    from pydantic import ValidationError
+    return _checked(kind, _given(flags, pairs, file), kind)
 
-    from leantrain.train.config import in_words, read_yaml
+
+def _given(flags: dict[str, Any], pairs: list[str] | None, file: Path | None) -> dict[str, Any]:
+    """What the user set, in a file or by flags."""
+    from leantrain.train.config import read_yaml
 
     given = (read_yaml(file) if file else {}) | flags
     settings = {name: dict(values) for name, values in (given.get("settings") or {}).items()}
     for pair in pairs or []:
         method, name, value = _pair(pair)
         settings.setdefault(method, {})[name] = value
+    return given | {"settings": settings}
+
+
+def _checked(make: Any, given: dict[str, Any], kind: Any) -> Any:
+    """``make(**given)``; what pydantic finds wrong is said in words, with the nearest name of ``kind``'s fields."""
+    from pydantic import ValidationError
+
+    from leantrain.train.config import in_words
+
     try:
-        return kind(**given | {"settings": settings})
+        return make(**given)
     except ValidationError as error:
         raise ValueError(in_words(error, list(kind.model_fields))) from None
 

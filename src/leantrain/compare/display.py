@@ -106,3 +106,26 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
         "ahead: of that control, ± the 95 % noise of such a difference over seeds."
     )
     return shown
+
+
+def speedups(study: dict[str, Any]) -> list[Table]:
+    """A preset's tables of fixed-accuracy speed-ups: ours, the equal-time control's, the source's."""
+    shown = []
+    for table in study["tables"]:
+        drawn = Table(
+            title=f"Fixed-accuracy speed-up by {table['title']}",
+            title_justify="left",
+            caption="ours (equal-time control's; printed in the source), over full training",
+            caption_justify="left",
+        )
+        drawn.add_column("method", no_wrap=True)
+        for column, level in table["accuracy"].items():
+            drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right", no_wrap=True)
+        for row, cells in table["rows"].items():
+            texts = []
+            for cell in cells.values():
+                printed = "" if cell["printed"] is None else f"; {cell['printed']:.2f}"
+                texts.append(f"{cell['speedup']:.2f} ({cell['control_speedup']:.2f}{printed})")
+            drawn.add_row(row, *texts)
+        shown.append(drawn)
+    return shown

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from leantrain import methods
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.environment import describe
 from leantrain.compare.store import Store
 from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise, time_ratio
 from leantrain.data import ImageData
 from leantrain.files import write_json, write_whole
-from leantrain.train.trainer import named_extractor, train
+from leantrain.train import provide
+from leantrain.train.trainer import train
 
 OnEpoch = Callable[["Job", float, float], None]  # job, its epochs, accuracy so far
 
@@ -74,7 +74,8 @@ def compare(
     Raises:
         ValueError: a setting, or a folder that holds something else; before any training starts.
     """
-    _check_settings(config)
+    for method in config.methods:
+        provide.check(config, method)
     store = Store(out, config, data.fingerprint, resume=resume, overwrite=overwrite)
     done = Finished()
     plain, controls = jobs(config)
@@ -146,15 +147,3 @@ def _write_parquet(path: Path, parts: list[dict[str, Any]]) -> None:
     else:
         table = pa.Table.from_pylist(parts)
     write_whole(path, lambda place: pq.write_table(table, place, compression="zstd"))
-
-
-def _check_settings(config: CompareConfig) -> None:
-    """Make every selector once: a bad setting must show before hours of training."""
-    for method in config.methods:
-        settings = {name: dict(values) for name, values in config.settings.items()}
-        if "ids" in methods.parts(method):
-            features = settings.setdefault("ids", {}).get("features", "snapshot")
-            if features != "snapshot":
-                named_extractor(features)
-            settings["ids"]["features"] = lambda: None
-        methods.make(method, settings)

@@ -36,7 +36,7 @@ class Store:
             for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
                 path.unlink(missing_ok=True)
         if known.exists():
-            self._check_same(_read_json(known), described)
+            self._check_same(read_json(known), described)
             if not resume:
                 raise ValueError(f"{folder} holds this comparison already. Pass --resume to go on, or another --out.")
         write_json(known, described)
@@ -46,7 +46,7 @@ class Store:
         path, counts = self._paths(name)
         if not path.exists():
             return None
-        content = _read_json(path)
+        content = read_json(path)
         return content["facts"], content["epochs"], np.load(counts, allow_pickle=False) if counts.exists() else None
 
     def save(self, name: str, result: RunResult) -> None:
@@ -76,7 +76,7 @@ class Store:
         raise ValueError(f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out.")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -13,12 +13,14 @@ Run = dict[str, Any]
 def modelled_seconds(run: Run, costs: dict[str, float]) -> float:
     """Time of a run from counts and median costs a sample, so that a noisy machine does not decide.
 
-    ``costs`` are those of ``pooled_costs``. Decisions and plans, too short for medians to matter, are as measured.
+    ``costs`` are those of ``pooled_costs``. Plans and decisions, with the gradient passes that some plans need, are as
+    measured; so is pre-processing, which is left out here.
     """
+    aside = run.get("aside", {"forward": 0, "backward": 0})
     return (
-        run["loaded_samples"] * costs["fetch"]
+        (run["loaded_samples"] - aside["forward"]) * costs["fetch"]
         + run.get("scored_samples", 0) * costs["score"]
-        + run["backward_samples"] * costs["step"]
+        + (run["backward_samples"] - aside["backward"]) * costs["step"]
         + run["costs"]["decide"]
     )
 

@@ -21,8 +21,9 @@ class TrainConfig(BaseModel):
     image_size: int | None = Field(default=None, ge=4, description="side in pixels; by default the data set's")
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    lr: float = Field(default=0.1, gt=0, description="peak learning rate of SGD")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: float = Field(default=0.1, gt=0, description="peak learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD, as is nesterov")
     nesterov: bool = True
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["linear-peak", "cosine", "multistep", "constant"] = "linear-peak"
@@ -35,6 +36,7 @@ class TrainConfig(BaseModel):
     compile: bool = Field(default=False, description="torch.compile the model")
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
+    class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
 
     @field_validator("settings")
