@@ -1,4 +1,7 @@
-"""Write the README's table anew from the result file that it names. Run after a new result was committed."""
+"""Write the README's tables anew: the results from the file that it names, the methods from their cards.
+
+Run it after a new result was committed or a card was added or changed.
+"""
 
 import json
 import re
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+CARDS = re.compile(r"(<!-- cards: (\S+) -->\n).*?(<!-- end of cards -->)", re.DOTALL)
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEAD = """\
 | method | accuracy % | drop p.p. | boost | with pre-processing | equal-time control % | ahead of it p.p. | verdict |
@@ -34,12 +38,30 @@ def row(summary: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def card_row(path: Path) -> str:
+    """A method's name, linked to its card; what the card's first sentence says; the source, without its details."""
+    text = path.read_text()
+    body = text.partition("\n- **")[0]
+    names = re.search(r"- \*\*Names?:\*\* (.*)\.", text)
+    source = re.search(r"- \*\*Source:\*\* (.*?)(?:\.\s|;|\. |$)", text, re.DOTALL)
+    assert names, f"{path} lacks its **Name:** line"
+    assert source, f"{path} lacks its **Source:** line"
+    sentence = re.split(r"(?<=[.])\s", body.split("\n\n")[1])[0]
+    where = re.sub(r", (Algorithm|Eq|Table).*", "", " ".join(source[1].split()))
+    link = f"[{', '.join(re.findall(r'(`[^`]+`) [(]', names[1]))}]({path.relative_to(ROOT)})"
+    return f"| {link} | {' '.join(sentence.split())} | {where} |\n"
+
+
 def filled(readme: str) -> str:
     def table(found: re.Match[str]) -> str:
         results = json.loads((ROOT / found[2] / "results.json").read_text())
         return found[1] + HEAD + "".join(map(row, results["summary"])) + found[3]
 
-    return MARKED.sub(table, readme)
+    def cards(found: re.Match[str]) -> str:
+        head = "| name | what it does | source |\n|---|---|---|\n"
+        return found[1] + head + "".join(map(card_row, sorted((ROOT / found[2]).glob("*.md")))) + found[3]
+
+    return CARDS.sub(cards, MARKED.sub(table, readme))
 
 
 if __name__ == "__main__":

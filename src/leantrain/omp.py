@@ -78,15 +78,16 @@ def omp(
         )
         if added:
             weights = active.solve_from(torch.cat([weights, weights.new_zeros(1)]))
-        if best not in active.units:
-            barred[best] = True
-            continue
-        residual = target - units.total(active.units, weights)
+            residual = target - units.total(active.units, weights)
+        barred[best] = best not in active.units
     return Solution(active.units, weights, float(residual.norm()) / goal if goal else 0.0)
 
 
 class _Active:
-    """The chosen units with the Cholesky factor of their Gram matrix plus lambda, which follows each change.
+    """The chosen units with the Cholesky factor L of their Gram matrix plus lambda, which follows each change.
+
+    The factor is kept as its inverse, whose row i combines the gradients into one orthogonal to those before: all that
+    is asked of it are then products of the matrix and a vector.
 
     Attributes:
         units: (k,) int64, in the order of the factor's rows.
@@ -96,34 +97,32 @@ class _Active:
         self.capacity, self.regularisation = capacity, regularisation
         self.units = torch.empty(0, dtype=torch.int64)
         self._right = torch.empty(0, dtype=torch.float64)  # b, <g_i, target>
-        self._half = self._right  # L^-1 b
-        self._rows = torch.zeros(capacity, capacity, dtype=torch.float64)  # L, as far as k
+        self._rows = torch.zeros(capacity, capacity, dtype=torch.float64)  # L^-1, as far as k
 
     def __len__(self) -> int:
         return len(self.units)
 
     @property
-    def _factor(self) -> Tensor:
+    def _inverse(self) -> Tensor:
         return self._rows[: len(self), : len(self)]
 
     def add(self, unit: Tensor, gram: Tensor, square: Tensor, right: Tensor) -> bool:
         """Append a unit by its products with the chosen ones (k,), itself and the target; False if it adds nothing."""
-        row = solve(self._factor, gram)
+        row = self._inverse @ gram  # of L
         diagonal = square + self.regularisation
         pivot = diagonal - row.square().sum()
         if pivot <= EXACT * diagonal:  # a copy of, or a sum over, what is there
             return False
         k = len(self)
-        self._rows[k, :k], self._rows[k, k] = row, pivot.sqrt()
+        self._rows[k, :k], self._rows[k, k] = -(row @ self._inverse) / pivot.sqrt(), 1 / pivot.sqrt()
         self.units = torch.cat([self.units, unit.unsqueeze(0)])
         self._right = torch.cat([self._right, right.unsqueeze(0)])
-        self._half = torch.cat([self._half, ((right - row @ self._half) / pivot.sqrt()).unsqueeze(0)])
         return True
 
     def solve_from(self, weights: Tensor) -> Tensor:
         """(k,) weights above zero of what stays, starting from ``weights`` >= 0: Lawson and Hanson's inner loop."""
         while True:
-            free = solve(self._factor.T, self._half, upper=True)  # without regard to the sign
+            free = (self._inverse @ self._right) @ self._inverse  # L^-T L^-1 b, without regard to the sign
             low = free <= 0
             if not low.any():
                 return free
@@ -131,37 +130,26 @@ class _Active:
             weights = weights + step * (free - weights)
             leaves = low & (weights <= EXACT * weights.max())
             for position in leaves.nonzero().flatten().flip(0).tolist():
-                self._remove(position)
-            self._half = solve(self._factor, self._right)
+                kept = torch.arange(len(self)) != position
+                smaller = without(self._inverse, position)
+                self.units, self._right = self.units[kept], self._right[kept]
+                self._inverse.copy_(smaller)
             weights = weights[~leaves]
 
-    def _remove(self, position: int) -> None:
-        """Drop a row and column of the Gram matrix: the rows below get theirs back as a rank-one update."""
-        k = len(self)
-        below = self._rows[position + 1 : k]
-        column, rest = below[:, position].clone(), below[:, position + 1 : k].clone()
-        self._rows[position : k - 1, :position] = below[:, :position].clone()
-        self._rows[position : k - 1, position : k - 1] = updated(rest, column)
-        self._rows[k - 1] = 0
-        kept = torch.arange(k) != position
-        self.units, self._right = self.units[kept], self._right[kept]
 
+def without(inverse: Tensor, position: int) -> Tensor:
+    """The inverse Cholesky factor once a row and column of the matrix are gone, from that before (k, k), in k^2 steps.
 
-def solve(factor: Tensor, right: Tensor, *, upper: bool = False) -> Tensor:
-    """x (k,) of ``factor`` x = ``right``, for a triangular (k, k) factor."""
-    return torch.linalg.solve_triangular(factor, right.unsqueeze(1), upper=upper).flatten()
-
-
-def updated(factor: Tensor, column: Tensor) -> Tensor:
-    """The Cholesky factor of L L^T + x x^T, from ``factor`` L (k, k) and ``column`` x (k,), in k^2 operations.
-
-    L L^T + x x^T = L (I + p p^T) L^T with p = L^-1 x, and I + p p^T has a factor in closed form: with
-    a_j = 1 + p_1^2 + ... + p_j^2, its entry (i, j) is p_i p_j / sqrt(a_j a_{j-1}) below the diagonal and
-    sqrt(a_j / a_{j-1}) on it.
+    Of the factor, the rows below ``position`` get back what their column x there stood for: their part L becomes
+    L K, where K K^T = I + p p^T with p = L^-1 x. With a_i = 1 + p_1^2 + ... + p_i^2, the entry (i, j) of K^-1 is
+    -p_i p_j / sqrt(a_i a_{i-1}) below the diagonal and sqrt(a_{i-1} / a_i) on it.
     """
-    p = solve(factor, column)
+    above, row, below = inverse[:position], inverse[position], inverse[position + 1 :]
+    p = -below[:, position] / row[position]
+    below = torch.addr(below, p, row)  # as if x were not; its column at ``position`` is zero now
     after = 1 + p.square().cumsum(0)
     before = after - p.square()
-    scaled = factor * p
-    later = scaled.flip(1).cumsum(1).flip(1) - scaled  # sum over i > j of L[:, i] p_i
-    return (factor * (after / before).sqrt() + later * (p / (after * before).sqrt())).tril_()
+    earlier = (below * p.unsqueeze(1)).cumsum(0) - below * p.unsqueeze(1)  # sum over j < i of p_j times row j
+    below = below * (before / after).sqrt().unsqueeze(1) - earlier * (p / (after * before).sqrt()).unsqueeze(1)
+    kept = torch.arange(len(inverse)) != position
+    return torch.cat([above, below])[:, kept]

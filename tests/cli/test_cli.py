@@ -50,6 +50,50 @@ def test_train_writes_run_and_weights(monkeypatch, tmp_path, capsys):
     assert "Accuracy" in capsys.readouterr().out
 
 
+def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):
+    picks = tmp_path / "picks"
+    assert run(monkeypatch, "train", "--out", tmp_path / "t", *SMALL, "--method", "rs2", "--record", picks) == 0
+    assert len(list(picks.glob("*.parquet"))) == 2
+    words = ("train", "--out", tmp_path / "r", *SMALL, "--method", "replay")
+    assert run(monkeypatch, *words) == 2
+    assert "replay needs the setting 'path': --set replay.path=VALUE" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--set", f"replay.path={picks}", "--lr", "0.01") == 0
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in "tr")
+    assert first["backward_samples"] == second["backward_samples"] == 100
+    longer = (*words, "--set", f"replay.path={picks}", "--epochs", "3")
+    assert run(monkeypatch, *longer) == 2
+    assert "wrap_around" in capsys.readouterr().err
+    assert run(monkeypatch, *longer, "--set", "replay.wrap_around=true") == 0
+
+
+def test_a_preset_runs_and_says_what_is_wrong(monkeypatch, tmp_path, capsys):
+    small = (
+        *SMALL,
+        "--data",
+        "digits",
+        "--model",
+        "small",
+        "--set",
+        "grad-match.select_every=1",
+        "--set",
+        "grad-match.keep_ratio=0.5",
+        "--set",
+        "random-pb.keep_ratio=0.5",
+    )
+    preset = ("compare", "--out", tmp_path / "p", "--preset", "cached-grad-match")
+    assert run(monkeypatch, *preset) == 2
+    assert "made for CIFAR-10. Say where it is" in capsys.readouterr().err
+    assert run(monkeypatch, *preset, *small, "--methods", "sb") == 2
+    assert "chooses the methods itself" in capsys.readouterr().err
+    assert run(monkeypatch, *preset[:-1], "cached-grad-mach", *small) == 2
+    assert "Did you mean 'cached-grad-match'" in capsys.readouterr().err
+    assert run(monkeypatch, *preset, *small) == 0
+    out = capsys.readouterr().out
+    assert "Fixed-accuracy speed-up by optimizer" in out
+    assert (tmp_path / "p" / "study.json").exists()
+    assert (tmp_path / "p" / "adam" / "report.html").exists()
+
+
 def test_flags_win_over_the_file(monkeypatch, tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 1\nlimit: 100\nwidth: 4\nsettings: {sb: {beta: 1.0}}\nmethods: [sb]\n")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import references.omp as reference
-from leantrain.omp import omp, updated
+from leantrain.omp import omp, without
 from leantrain.units import Batches, Samples
 
 TOLERANCE = 1e-4  # of weights: the factors are float32
@@ -151,6 +151,17 @@ def test_copies_of_a_sample(lam):
         assert kinds.tolist() == pytest.approx(expected, rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_copies_do_not_pass_for_progress_where_the_target_is_out_of_reach(seed):
+    """A copy of what is chosen agrees with the rest by rounding only."""
+    delta, features = factors(5, 3, 4, seed)
+    target = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed))
+    one = omp(Samples(delta, features), 5, target=target, tolerance=0)
+    copies = omp(Samples(delta.repeat(9, 1), features.repeat(9, 1)), 45, target=target, tolerance=0)
+    assert sorted((copies.indices % 5).tolist()) == sorted(one.indices.tolist())
+    assert copies.residual == pytest.approx(one.residual)
+
+
 def test_more_gradients_than_dimensions():
     """Exactly fitted by two of many: nothing useless is piled on top."""
     delta, features = factors(60, 1, 1, seed=7)
@@ -178,10 +189,11 @@ def test_shapes_that_do_not_fit():
         Samples(torch.zeros(4, 2), torch.zeros(5, 3))
 
 
-@given(size=st.integers(1, 12), seed=st.integers(0, 1000))
-def test_the_updated_factor_is_that_of_the_sum(size, seed):
+@given(size=st.integers(1, 12), position=st.integers(0, 11), seed=st.integers(0, 1000))
+def test_the_factor_without_a_row_is_that_of_the_smaller_matrix(size, position, seed):
     rng = torch.Generator().manual_seed(seed)
-    factor = torch.rand(size, size, dtype=torch.float64, generator=rng).tril() + torch.eye(size, dtype=torch.float64)
-    column = torch.randn(size, dtype=torch.float64, generator=rng)
-    expected = torch.linalg.cholesky(factor @ factor.T + column.outer(column))
-    assert torch.allclose(updated(factor, column), expected, atol=1e-10)
+    position %= size
+    vectors = torch.randn(size, 14, dtype=torch.float64, generator=rng)
+    kept = torch.arange(size) != position
+    whole, part = (torch.linalg.cholesky(rows @ rows.T) for rows in (vectors, vectors[kept]))
+    assert torch.allclose(without(whole.inverse(), position), part.inverse(), atol=1e-10)

@@ -39,6 +39,22 @@ def test_the_example_method_skips_what_is_learnt():
     assert [i for (samples,) in loader for i in samples.tolist()] == [0, 2]
 
 
+def test_with_its_one_line_the_example_method_can_be_compared(monkeypatch):
+    from leantrain import data
+    from leantrain.train.config import TrainConfig
+    from leantrain.train.trainer import train
+
+    space: dict = {"__name__": "contributing"}
+    exec(blocks("CONTRIBUTING.md")[0], space)
+    monkeypatch.setitem(METHODS, "drop-learnt", space["DropLearnt"])
+    digits = data.load("digits", limit=200)
+    settings = {"drop-learnt": {"threshold": 0.5}}
+    config = TrainConfig(limit=200, epochs=6, batch_size=20, device="cpu", settings=settings)
+    facts = train(config, digits, "drop-learnt", seed=0).facts
+    assert facts["settings"] == {"threshold": 0.5}
+    assert 200 < facts["backward_samples"] < 6 * 200
+
+
 def test_the_diff_is_what_the_readme_runs():
     """Both lines that the diff adds stand in the runnable code in the same form."""
     text = (ROOT / "README.md").read_text()
@@ -50,16 +66,29 @@ def test_the_diff_is_what_the_readme_runs():
         assert call in code
 
 
+CARDS = sorted((ROOT / "docs" / "methods").glob("*.md"))
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_card_linked_from_the_readme(name):
-    row = next(
-        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| [") and f"`{name}`" in line
-    )
-    card = re.search(r"\((docs/methods/[\w-]+\.md)\)", row)
-    assert card
-    text = (ROOT / card[1]).read_text()
+def test_every_method_has_one_card(name):
+    cards = [card for card in CARDS if f"`{name}` (`{METHODS[name].__name__}`)" in card.read_text()]
+    assert len(cards) == 1
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
+def test_a_card_says_what_a_user_asks(card):
+    text = card.read_text()
     for heading in ("**Cost:**", "**Needs:**", "**Source:**"):
         assert heading in text
+    for name in re.findall(r"`([\w-]+)` \(`\w+`\)", re.findall(r"\*\*Names?:\*\*.*", text)[0]):
+        assert name in METHODS
+
+
+def test_the_tables_of_the_readme_are_up_to_date():
+    from runpy import run_path
+
+    text = (ROOT / "README.md").read_text()
+    assert run_path(str(ROOT / "tools" / "readme_table.py"))["filled"](text) == text
 
 
 def test_the_table_of_the_readme_stands_in_its_result_file():

@@ -98,6 +98,12 @@ def test_models_without_such_a_layer_are_refused(model, images):
         gradients(tokens, loader(images, LABELS))()
 
 
+def test_a_layer_that_runs_twice_is_refused(images):
+    shared = nn.Linear(12, 12)
+    with pytest.raises(ValueError, match="ran 2 times in one forward pass"):
+        gradients(nn.Sequential(nn.Flatten(), shared, shared), loader(images, LABELS))()
+
+
 @pytest.mark.parametrize(
     ("targets", "error", "text"),
     [

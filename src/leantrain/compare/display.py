@@ -120,12 +120,12 @@ def speedups(study: dict[str, Any]) -> list[Table]:
         )
         drawn.add_column("method", no_wrap=True)
         for column, level in table["accuracy"].items():
-            drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right", no_wrap=True)
+            drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right")
         for row, cells in table["rows"].items():
             texts = []
             for cell in cells.values():
                 printed = "" if cell["printed"] is None else f"; {cell['printed']:.2f}"
-                texts.append(f"{cell['speedup']:.2f} ({cell['control_speedup']:.2f}{printed})")
+                texts.append(f"{cell['speedup']:.2f}\n({cell['control_speedup']:.2f}{printed})")
             drawn.add_row(row, *texts)
         shown.append(drawn)
     return shown

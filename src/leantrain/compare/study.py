@@ -127,7 +127,7 @@ def _record(config: CompareConfig, method: str, data: ImageData, place: Path) ->
             return float(found["seconds"])
         raise ValueError(f"{place} holds a recording of another configuration. Give another --out.")
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
-    result = train(config, data, method, config.seeds[0], record=place)
+    result = train(config, data, method, config.seeds[0], record=place, evaluate=False)
     write_json(done, {"made": wanted, "seconds": result.facts["total_seconds"]})
     return result.facts["total_seconds"]
 

@@ -112,7 +112,12 @@ def _factors(
         hook.remove()
     if not caught:
         raise ValueError("The last linear layer was not reached in the forward pass; name another one with layer=.")
-    features, logits = (tensor.detach().float() for tensor in caught[-1])
+    if len(caught) > 1:
+        raise ValueError(
+            f"The linear layer ran {len(caught)} times in one forward pass. Its gradient is then no outer product. "
+            "Name another one: layer=..."
+        )
+    features, logits = (tensor.detach().float() for tensor in caught[0])
     if features.ndim != 2 or logits.ndim != 2 or not len(features) == len(logits) == expected:
         raise ValueError(
             f"The layer makes {tuple(logits.shape)} of {tuple(features.shape)} for a batch of {expected}; expected "

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from leantrain.files import write_text
 
-from . import plots, shares, table, verdict
+from . import losses, plots, shares, table, verdict
 from .counts import FILE as COUNTS
 from .counts import NO_LABEL, Counts, by_content, load_counts
 from .picks import Images, Strip, most_and_least, picture
@@ -63,6 +63,7 @@ def render(results: Results, images: Images | None = None) -> str:
         strips=[_strips(results, c, images) for c in shown] if images else [],
         left_out=[c.method for c in counts or [] if c not in shown],
         classes=shares.class_table(results, counts or []),
+        lost=losses.classes_lost(results, counts or []),
         class_name=results.class_name,
         has_images=images is not None,
         missing=[name for name in (METRICS, COUNTS) if not (results.folder / name).exists()],

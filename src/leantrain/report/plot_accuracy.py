@@ -101,6 +101,7 @@ def _moment(results: Results, low: float) -> tuple[float, float]:
         first = min(first, above[0] if len(above) else math.inf)
         last = max(last, seconds[-1], *[run.train_seconds for run in results.controls(method)])
     first = first if math.isfinite(first) else 0.0
+    first = min(first, 0.9 * last)  # where all rise only at their very end
     return max(first - 0.06 * (last - first), 0), last + 0.04 * (last - first)
 
 

@@ -33,6 +33,7 @@ class Run:
     settings: dict[str, Any]
     events: dict[str, float]  # what the method counted, such as batches without a candidate
     trajectory: np.ndarray  # (E, 3) float64: epoch, training seconds so far, accuracy 0..1
+    class_accuracy: tuple[float, ...] = ()  # (C,) 0..1, by label; empty where the file does not tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,14 @@ def _run(entry: Any, position: int, path: Path) -> Run:
         settings=settings if isinstance(settings, dict) else {},
         events={name: count for name, v in events.items() if (count := number(v))} if isinstance(events, dict) else {},
         trajectory=trajectory,
+        class_accuracy=_numbers(entry.get("class_accuracy")),
     )
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """A list of finite numbers, or nothing."""
+    found = [number(value) for value in values] if isinstance(values, list) else []
+    return () if None in found else tuple(value for value in found if value is not None)
 
 
 def _order(config: dict[str, Any], runs: tuple[Run, ...]) -> tuple[str, ...]:

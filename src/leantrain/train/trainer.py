@@ -47,6 +47,7 @@ def train(
     *,
     epochs: float | None = None,
     record: Path | None = None,
+    evaluate: bool = True,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> RunResult:
     """Train one model with one method.
@@ -58,6 +59,7 @@ def train(
         seed: of initial weights, order, augmentation and selection.
         epochs: length of the training, by default ``config.epochs``; a control's may be a fraction.
         record: folder for a recording of what is selected, for ``Replay``.
+        evaluate: whether the model is tested after each epoch. Without, accuracies are None.
         after_epoch: called with each epoch's row, for progress bars.
 
     Raises:
@@ -72,9 +74,10 @@ def train(
     if record is not None:
         selector = Record(selector, record)
     rows: list[dict[str, Any]] = []
-    per_class: list[float] = []
+    overall, per_class = None, []
     for row in session.fit(selector, epochs):
-        overall, per_class = accuracy(session.model, data, session.forward, config.batch_size)
+        if evaluate:
+            overall, per_class = accuracy(session.model, data, session.forward, config.batch_size)
         rows.append(row | {"accuracy": overall})
         if after_epoch:
             after_epoch(rows[-1])
