@@ -50,8 +50,8 @@ def scorer(
     Returns:
         A function of a batch that gives ``Scores``.
     """
-    per_sample = _per_sample(loss_fn)
-    forward = forward or _pair
+    per_sample = per_sample_loss(loss_fn)
+    forward = forward or read_pair
 
     def score(batch: Any) -> Scores:
         parameter = next(model.parameters(), None)
@@ -120,7 +120,8 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
     return losses
 
 
-def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+def read_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """(outputs, targets) of a batch that is a pair (inputs, targets): how batches are read unless told otherwise."""
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise TypeError(
             f"scorer() expected a batch of (inputs, targets), not {type(batch).__name__}. Say how to read it: "
@@ -130,10 +131,11 @@ def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     return model(inputs), targets
 
 
-def _per_sample(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def per_sample_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``loss_fn`` with ``reduction="none"`` where it knows reductions; the caller's own loss keeps its setting."""
     if isinstance(loss_fn, nn.Module):
         if hasattr(loss_fn, "reduction"):
-            loss_fn = copy.copy(loss_fn)  # the user's own loss keeps its reduction
+            loss_fn = copy.copy(loss_fn)
             loss_fn.reduction = "none"  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
         return loss_fn
     try:

@@ -11,6 +11,7 @@ import pytest
 from leantrain import data
 from leantrain.compare import CompareConfig, compare, jobs
 from leantrain.compare import experiment as experiment_module
+from leantrain.methods import METHODS
 
 RUN_KEYS = {
     "method",
@@ -221,3 +222,10 @@ def test_a_damaged_run_file_is_named(finished, digits, tmp_path):
     path.write_text(path.read_text()[:100])
     with pytest.raises(ValueError, match=r"rs2-seed0.json is damaged .* Remove it; --resume"):
         compare(config(seeds=(0, 1)), digits, out, resume=True)
+
+
+def test_all_stands_for_every_method_but_replay():
+    config = CompareConfig(methods=("sb@long", "all"), settings={"sb@long": {"history": 64}})
+    assert config.methods[0] == "full"
+    assert set(config.methods) == {*METHODS, "sb@long"} - {"replay"}
+    assert len(config.methods) == len(METHODS)

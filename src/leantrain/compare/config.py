@@ -7,7 +7,10 @@ from leantrain.train.config import TrainConfig
 
 
 class CompareConfig(TrainConfig):
-    """What is compared. ``full`` and ``rs2`` are always among the methods: the baseline and the second control."""
+    """What is compared. ``full`` and ``rs2`` are always among the methods: the baseline and the second control.
+
+    ``all`` among the methods stands for every one that needs no recording.
+    """
 
     methods: tuple[str, ...] = ("full", "rs2", "infobatch")
     seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
@@ -17,6 +20,8 @@ class CompareConfig(TrainConfig):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one method")
+        every = [name for name in methods.METHODS if name != "replay"]  # that one needs a recording
+        value = tuple(name for given in value for name in (every if given == "all" else [given]))
         names = ["+".join(methods.parts(name)) for name in value]
         # Baseline first, then as asked for; each once.
         return tuple(dict.fromkeys(["full", *names, "rs2"]))

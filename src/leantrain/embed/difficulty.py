@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from leantrain import batches, check
 from leantrain.embed.passes import embed
-from leantrain.scoring import _pair, _per_sample, undisturbed
+from leantrain.scoring import per_sample_loss, read_pair, undisturbed
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 
@@ -48,7 +48,7 @@ def el2n_scores(model: nn.Module, loader: DataLoader[Any], *, forward: Forward |
         loader: the training DataLoader.
         forward: how a batch becomes (logits, targets), as in ``scorer``; by default a batch is (inputs, targets).
     """
-    read = forward or _pair
+    read = forward or read_pair
 
     def score(batch: Any) -> Tensor:
         device = next(model.parameters()).device
@@ -85,7 +85,7 @@ def grand_scores(
         (N,) float32.
     """
     check.integer("chunk_size", chunk_size, least=1)
-    whole = _Loss(model, forward or _pair, _per_sample(loss_fn))
+    whole = _Loss(model, forward or read_pair, per_sample_loss(loss_fn))
     weights = {f"model.{name}": value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not weights:
         raise ValueError(f"{type(model).__name__} has no trainable parameters, so there is no gradient to take.")

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from leantrain import batches, intake
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
-from leantrain.scoring import _pair, undisturbed
+from leantrain.scoring import read_pair, undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def gradients(
             features.
         TypeError: the targets are not one class label a sample.
     """
-    head, forward = _head(model, layer), forward or _pair
+    head, forward = _head(model, layer), forward or read_pair
 
     def make() -> Gradients:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from leantrain import check, intake
 from leantrain.embed.passes import embed
-from leantrain.scoring import _pair, check_losses, judge, scorer
+from leantrain.scoring import check_losses, judge, read_pair, scorer
 
 
 def holdout_losses(
@@ -40,7 +40,7 @@ def holdout_losses(
         expected = int(labels.max()) + 1
 
     def checked(model: nn.Module, batch: Any) -> tuple[Any, Any]:
-        outputs, targets = (forward or _pair)(model, batch)
+        outputs, targets = (forward or read_pair)(model, batch)
         if judge(outputs, targets)[0] is not None and expected is not None and outputs.shape[1] != expected:
             raise ValueError(
                 f"The holdout model gives scores of {outputs.shape[1]} classes; the data has {expected}. Use a model "
