@@ -51,7 +51,7 @@ def compare(
     limit: Limit = None,
     model: Model = None,
     width: Width = None,
-    methods: Annotated[str | None, typer.Option(help="comma-separated; + composes: full,adonis,ids+adonis; or all")] = None,
+    methods: Annotated[str | None, typer.Option(help="comma-separated, or all; + composes: full,ids+adonis")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
