@@ -3,9 +3,11 @@
 N = size of the data set, B = samples of a batch, K = samples kept of it.
 """
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any, Literal
 
 import torch
@@ -17,7 +19,7 @@ from leantrain.ledger import Ledger
 from leantrain.scoring import Scores, check_losses, judge
 from leantrain.selector import Plan, Run, Selector
 from leantrain.stats import Stats
-from leantrain.stream import Request, Stream
+from leantrain.stream import Course, Request, Stream
 
 Nonfinite = Literal["raise", "skip", "keep"]
 
@@ -114,6 +116,8 @@ class Loader:
         self._position = 0.0  # share of the running epoch that is done
         self._before_plan: dict[str, Any] = {}  # the selector's state before the plan was made
         self._at_start: tuple[dict[str, Any], Tensor] | None = None  # selector's state and open batch before the epoch
+        self._draws: list[Tensor] = []  # the user's generators before the epoch
+        self._resumed: dict[str, Any] | None = None  # state of a running epoch to go on with
         self._iteration = 0  # which iterator is the running one
         self._reduced = False  # whether the running epoch had a training step
         self._at_epoch_start: list[Callable[[], None]] = []
@@ -180,7 +184,7 @@ class Loader:
         elif self._at_start:  # a look at some batches without training on them: as if it had not been
             self.selector.load_state_dict(self._at_start[0])
             self._stream.open = self._at_start[1]
-        self._start_epoch()
+        begun = self._start_epoch()
         pieces: list[Any] = []  # samples of the open batch, as loaded
         opened = torch.empty(0, dtype=torch.int64)  # and their indices
         batches_given = 0
@@ -218,7 +222,7 @@ class Loader:
             batches_given += 1
             self._stream.open = opened[:0]
             yield self._hand_out(opened, self._join(pieces))
-        if not batches_given:
+        if not batches_given and not begun:
             who = type(self.selector).__name__
             warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
         self._end_epoch()
@@ -264,34 +268,103 @@ class Loader:
         return (losses * self._weights[indices].to(losses)).mean()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on after this epoch: selector, ledger, open batch. Call it between epochs."""
-        if self._position:
-            raise RuntimeError("state_dict() was called within an epoch; call it after the epoch's last batch.")
-        return {
-            "epoch": self.epoch,
-            "open": self._stream.open,
-            # A plan made already, by len(loader) for example, is made again after loading.
-            "selector": self.selector.state_dict() if self._plan is None else self._before_plan,
-            "ledger": self.ledger.state_dict(),
-        }
+        """Everything needed to go on from here: selector, ledger, open batch, position, the DataLoader's generator.
+
+        Between epochs or within one. Within one, call it after the training step: the batch handed out last counts as
+        trained on. The samples of an open batch are named, not held: going on reads them again. A shuffling without a
+        generator of its own draws from torch's global one, which is the user's to save.
+        """
+        if self._resumed is not None and self._at_start is None:  # loaded, and nothing done since
+            return copy.deepcopy(self._resumed)
+        course = self._stream.course
+        if self._at_start is None or course is None or not course.dealt:  # nothing of a running epoch is done yet
+            between = self._at_start is None
+            selector = self.selector.state_dict() if between and self._plan is None else self._before_plan
+            opened = self._stream.open if self._at_start is None else self._at_start[1]
+            running, draws = None, self._generators() if between else self._draws
+        else:
+            plan = self._plan
+            assert plan is not None
+            # What is decided ahead of loading is decided again, from the epoch's start; see Stream.
+            fresh = course.mode == "fresh"
+            selector, opened = (self.selector.state_dict(), self._stream.open) if fresh else self._at_start
+            running = {
+                "plan": {field.name: getattr(plan, field.name) for field in fields(plan)},
+                "course": {field.name: getattr(course, field.name) for field in fields(course)},
+                "position": self._position,
+            }
+            draws = self._generators()
+        return copy.deepcopy(
+            {
+                "epoch": self.epoch,
+                "open": opened,
+                "selector": selector,
+                "ledger": self.ledger.state_dict(),
+                "generators": draws,
+                "running": running,
+                "stats": self.stats.state_dict(),
+            }
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``, with a loader made in the same way."""
+        """Go on from ``state_dict``, with a loader made in the same way. The next iteration goes on in that epoch."""
+        state = copy.deepcopy(state)
+        missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats"} - state.keys()
+        if missing:
+            raise ValueError(f"This is not a Loader's state: it lacks {', '.join(sorted(missing))}.")
+        if len(state["generators"]) != len(self._own_generators()):
+            raise ValueError(
+                f"The state holds {len(state['generators'])} generators and this DataLoader has "
+                f"{len(self._own_generators())}. Give both the same: DataLoader(..., generator=...)."
+            )
         self.ledger.load_state_dict(state["ledger"])
         self.selector.load_state_dict(state["selector"])
+        self.stats.load_state_dict(state["stats"])
         self.epoch, self._stream.open, self._plan = state["epoch"], state["open"], None
+        self._at_start, self._reduced, self._position = None, False, 0.0
+        self._set_generators(state["generators"])
+        self._resumed = state if state["running"] else None
+        if self._resumed:
+            self._plan = Plan(**self._resumed["running"]["plan"])
+            self._position = self._resumed["running"]["position"]
 
-    def _start_epoch(self) -> None:
+    def _start_epoch(self) -> bool:
+        """Get everything ready for the epoch's first batch, or the next one of a resumed epoch; True for the latter."""
         plan = self.plan
         self._weights = None
         if plan.weights is not None:
             self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
         self._at_start = self.selector.state_dict(), self._stream.open
-        self._stream.start(self.epoch, plan)
-        self._position = 0.0
+        self._draws = self._generators()
+        running = self._resumed["running"] if self._resumed else None
+        self._stream.start(self.epoch, plan, Course(**running["course"]) if running else None)
+        self._position = running["position"] if running else 0.0
         self._iteration += 1
         for callback in self._at_epoch_start:
             callback()
+        return running is not None
+
+    def _source(self) -> Iterator[Any]:
+        """The inner iterator. That of a resumed epoch draws no seed for its workers: the epoch had drawn it before."""
+        if self._resumed is None:
+            return iter(self._inner)
+        with torch.random.fork_rng([]):
+            source = iter(self._inner)
+        self._set_generators(self._resumed["generators"])
+        return source
+
+    def _own_generators(self) -> list[torch.Generator]:
+        """The user's generators: of the DataLoader and of its sampler, each once."""
+        owners = (self._user, self.sampler, self._user.batch_sampler)
+        found = [generator for owner in owners if (generator := getattr(owner, "generator", None)) is not None]
+        return [own for position, own in enumerate(found) if all(own is not other for other in found[:position])]
+
+    def _generators(self) -> list[Tensor]:
+        return [generator.get_state() for generator in self._own_generators()]
+
+    def _set_generators(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._own_generators(), states, strict=True):
+            generator.set_state(state)
 
     def _end_epoch(self) -> None:
         if self._plan is not None and self._plan.lr_factor != 1 and not self._rate_is_followed:
@@ -303,12 +376,12 @@ class Loader:
             self._rate_is_followed = True  # said once
         self.selector.end_epoch(self.epoch)
         self.epoch += 1
-        self._at_start = None
+        self._at_start = self._resumed = None
         self._plan, self._position, self._reduced = None, 0.0, False
 
     def _loaded(self) -> Iterator[tuple[Request, Any]]:
         """Each request of the epoch with its data, as the workers deliver them."""
-        source, mine = iter(self._inner), self._iteration
+        source, mine = self._source(), self._iteration
         while True:
             if mine != self._iteration:
                 raise RuntimeError("A newer iterator over this loader was made; only the newest one goes on.")
@@ -322,7 +395,7 @@ class Loader:
                     wanted = self._stream.requests[0].indices.tolist()
                     error.add_note(f"leantrain: the batch being loaded holds the samples {wanted}.")
                 raise
-            request = self._stream.requests.popleft()
+            request = self._stream.deal_with_next()
             self.stats.loaded += len(request.indices)
             waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
             self.stats.fetch_cost.append(waited / len(request.indices))

@@ -33,6 +33,15 @@ class Stats:
     fetch_cost: deque[float] = field(default_factory=_latest)
     score_cost: deque[float] = field(default_factory=_latest)
 
+    def state_dict(self) -> dict[str, float]:
+        """Counts and seconds; the latest costs are this process's own."""
+        return {name: getattr(self, name) for name in self.__slots__ if not name.endswith("_cost")}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on counting from ``state_dict``."""
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+
     @property
     def selection_seconds(self) -> float:
         """Time spent planning, scoring and deciding."""

@@ -44,6 +44,28 @@ class Request:
     position: float
 
 
+LEADING = -1  # number of the request for the open batch that an epoch begins with
+
+
+@dataclass(slots=True)
+class Course:
+    """How far an epoch is: with the selector's state, all that is needed to go on in its middle.
+
+    Attributes:
+        mode: how the epoch runs: ``"all"``, ``"stored"`` or ``"fresh"``.
+        order: what the user's sampler yielded and the plan kept.
+        cuts: sizes of the batches, where they are fixed.
+        dealt: requests whose batch was dealt with, those for the refresh and the leading open batch left out.
+        refreshed: requests of the refresh that were.
+    """
+
+    mode: str
+    order: Tensor
+    cuts: list[int] | None
+    dealt: int = 0
+    refreshed: int = 0
+
+
 class Stream:
     """Batch sampler of the inner DataLoader. Hands out lists of indices and notes in ``requests`` what each is for.
 
@@ -53,10 +75,12 @@ class Stream:
     Attributes:
         open: (K,) int64, indices of the open training batch between epochs. Indices only: the samples are read again,
             which keeps the state small and exact.
+        course: how far the running epoch is; None before its first batch was asked for.
     """
 
     def __init__(self, loader: DataLoader[Any], selector: Selector, run: Run, stats: Stats) -> None:
         self.requests: deque[Request] = deque()
+        self.course: Course | None = None
         self.open = torch.empty(0, dtype=torch.int64)
         self.batch_size: int | None = getattr(loader.batch_sampler, "batch_size", None)
         self.drop_last = bool(getattr(loader.batch_sampler, "drop_last", False))
@@ -65,10 +89,21 @@ class Stream:
         # Of a BatchSampler that the user made, the DataLoader itself does not know the sampler.
         self.sampler = loader.batch_sampler.sampler if self._plain else loader.sampler  # pyright: ignore
 
-    def start(self, epoch: int, plan: Plan) -> None:
-        """Make the next iteration that of ``epoch``."""
+    def start(self, epoch: int, plan: Plan, resumed: "Course | None" = None) -> None:
+        """Make the next iteration that of ``epoch``; with ``resumed``, from where that one was."""
         self.requests.clear()
         self._epoch, self._plan = epoch, plan
+        self.course = resumed
+
+    def deal_with_next(self) -> Request:
+        """The request whose batch is there: from now on it counts as dealt with."""
+        request = self.requests.popleft()
+        assert self.course is not None
+        if request.kind == "refresh":
+            self.course.refreshed += 1
+        elif request.number != LEADING:
+            self.course.dealt += 1
+        return request
 
     @property
     def last_epoch(self) -> bool:
@@ -107,17 +142,24 @@ class Stream:
             yield request.indices.tolist()
 
     def _requests_of_epoch(self) -> Iterator[Request]:
-        order, cuts = self._order()
+        if self.course is None:
+            order, cuts = self._order()
+            self.course = Course(self._mode(order), order, cuts)
+        course = self.course
+        if course.mode == "fresh":  # decided as the scores come in, so what is dealt with is over
+            yield from self._fresh(course.order, course.cuts, course.dealt)
+        else:  # decided ahead of loading, so the same decisions are made again
+            made = self._all if course.mode == "all" else self._stored
+            yield from islice(made(course.order, course.cuts), course.dealt, None)
+        if self._plan.refresh is not None:
+            for number, chunk in islice(enumerate(self._plan.refresh.split(self._size)), course.refreshed, None):
+                yield Request("refresh", chunk, number, 1.0)
+
+    def _mode(self, order: Tensor) -> str:
         age = self._selector.loss_age(self._epoch)
         if age is None:
-            yield from self._all(order, cuts)
-        elif self._run.ledger.scored_within(order, self._epoch, age):
-            yield from self._stored(order, cuts)
-        else:
-            yield from self._fresh(order, cuts)
-        if self._plan.refresh is not None:
-            for number, chunk in enumerate(self._plan.refresh.split(self._size)):
-                yield Request("refresh", chunk, number, 1.0)
+            return "all"
+        return "stored" if self._run.ledger.scored_within(order, self._epoch, age) else "fresh"
 
     def _all(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
         if len(self.open):
@@ -146,11 +188,11 @@ class Stream:
             full, self.open = self.open, self.open[:0]
             yield Request("train", full, 0, 1.0)
 
-    def _fresh(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
+    def _fresh(self, order: Tensor, cuts: list[int] | None, dealt: int) -> Iterator[Request]:
+        done = sum(len(chunk) for _, chunk in islice(self._judged(order, cuts), dealt))
         if len(self.open):
-            yield Request("open", self.open, 0, 0.0)
-        done = 0
-        for number, chunk in self._judged(order, cuts):
+            yield Request("open", self.open, LEADING, done / len(order))
+        for number, chunk in islice(self._judged(order, cuts), dealt, None):
             done += len(chunk)
             kind = "score" if self._judges(number, chunk) else "open"
             yield Request(kind, chunk, number, done / len(order))

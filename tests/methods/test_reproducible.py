@@ -58,7 +58,6 @@ def test_resumed_run_is_the_straight_one(method: str, epochs_before: int, asked:
 
     resumed = loader_of(method)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    resumed._user.generator.set_state(straight._user.generator.get_state())
     assert resumed.epoch == epochs_before
     rest = [epoch_of(straight) for _ in range(EPOCHS - epochs_before)]
     assert [epoch_of(resumed) for _ in range(EPOCHS - epochs_before)] == rest
@@ -76,6 +75,8 @@ def test_the_state_is_a_copy(method: str) -> None:
     def same(a: Any, b: Any) -> bool:
         if isinstance(a, dict):
             return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        if isinstance(a, list):
+            return len(a) == len(b) and all(map(same, a, b))
         return torch.equal(a.nan_to_num(-9), b.nan_to_num(-9)) if isinstance(a, torch.Tensor) else a == b
 
     assert same(state, before)
@@ -83,18 +84,83 @@ def test_the_state_is_a_copy(method: str) -> None:
 
 def test_a_state_of_another_data_set_is_refused() -> None:
     state = loader_of("rpd").state_dict()
-    other = wrapped(METHODS["full"](), range(SIZE + 1))
+    other = wrapped(METHODS["full"](), range(SIZE + 1), generator=torch.Generator())
     with pytest.raises(ValueError, match=r"'loss' has shape \(40,\); this data set needs \(41,\)"):
         other.load_state_dict(state)
 
 
-def test_no_state_within_an_epoch() -> None:
+def told(loader: Loader, states: list[Any] | None = None) -> list[Any]:
+    """Epoch, indices and weighted loss of each batch until the training ends; in ``states`` the state after each."""
+    given = []
+    while loader.epoch < EPOCHS:
+        for _ in loader:
+            losses = losses_at(loader.epoch, loader.indices)
+            given.append((loader.epoch, loader.indices.tolist(), float(loader.reduce(losses)), loader.progress))
+            if states is not None:
+                file = io.BytesIO()
+                torch.save(loader.state_dict(), file)
+                states.append(file)
+    return given
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_stops_at_any_step_goes_on_as_if_it_had_not(method: str, workers: int) -> None:
+    """Also when it stops twice, and when the second one stops as soon as it is resumed."""
+    states: list[Any] = []
+    straight = loader_of(method)
+    whole = told(straight, states)
+    steps = range(0, len(states), 3) if workers == 0 else range(1, len(states), 17)
+    for step in steps:
+        states[step].seek(0)
+        resumed = loader_of(method, num_workers=workers)
+        resumed.load_state_dict(torch.load(states[step], weights_only=True))
+        twice = loader_of(method, num_workers=workers)
+        twice.load_state_dict(resumed.state_dict())
+        for loader in (resumed, twice) if step % 7 == 0 else (resumed,):
+            assert told(loader) == whole[step + 1 :], step
+            for name, value in straight.ledger.state_dict().items():
+                assert torch.equal(value.nan_to_num(-9), loader.ledger.state_dict()[name].nan_to_num(-9)), (step, name)
+            assert loader.selector.report() == straight.selector.report()
+            assert loader.stats.trained == straight.stats.trained
+
+
+@pytest.mark.parametrize("method", ["sb", "stale adonis", "kakurenbo", "rho-loss", "class floor"])
+def test_two_stops_in_one_epoch(method: str) -> None:
+    straight = loader_of(method)
+    whole = told(straight)
+    given, state = [], None
+    for stop in range(len(whole)):  # one step in each process
+        loader = loader_of(method)
+        if state is not None:
+            loader.load_state_dict(state)
+        while len(given) == stop:
+            for _ in loader:
+                losses = losses_at(loader.epoch, loader.indices)
+                given.append((loader.epoch, loader.indices.tolist(), float(loader.reduce(losses)), loader.progress))
+                state = loader.state_dict()
+                break
+    assert given == whole
+
+
+def test_a_look_at_a_resumed_epoch_uses_nothing_up() -> None:
+    straight = loader_of("sb")
+    states: list[Any] = []
+    whole = told(straight, states)
+    states[20].seek(0)
+    resumed = loader_of("sb")
+    resumed.load_state_dict(torch.load(states[20], weights_only=True))
+    next(iter(resumed))
+    assert told(resumed) == whole[21:]
+
+
+def test_a_state_that_is_none_is_refused() -> None:
     loader = loader_of("rs2")
-    for _ in loader:
-        loader.reduce(torch.ones(len(loader.indices)))
-        with pytest.raises(RuntimeError, match="after the epoch's last batch"):
-            loader.state_dict()
-        break
+    with pytest.raises(ValueError, match=r"not a Loader's state: it lacks .*ledger"):
+        loader.load_state_dict({"epoch": 3})
+    state = wrapped(METHODS["rs2"](), epochs=EPOCHS).state_dict()
+    with pytest.raises(ValueError, match=r"holds 0 generators and this DataLoader has 1\. Give both the same"):
+        loader.load_state_dict(state)
 
 
 def test_a_selector_serves_a_second_run_afresh() -> None:
