@@ -76,6 +76,23 @@ def labels(dataset: Any, targets: Any, size: int) -> Tensor | None:
     return found.long()
 
 
+def draws(loader: DataLoader[Any]) -> list[Tensor]:
+    """States of the user's generators, of the DataLoader and of its samplers, each once."""
+    return [generator.get_state() for generator in _generators(loader)]
+
+
+def set_draws(loader: DataLoader[Any], states: list[Tensor]) -> None:
+    """Put back what ``draws`` gave; ValueError for the states of another number of generators."""
+    generators = _generators(loader)
+    if len(states) != len(generators):
+        raise ValueError(
+            f"The state holds {len(states)} generators and this DataLoader has {len(generators)}. Give both the same: "
+            "DataLoader(..., generator=...)."
+        )
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+
+
 def fingerprint(dataset: Any) -> str:
     """Names a data set: its own ``fingerprint`` where it has one, else a hash of its length and its own labels.
 
@@ -86,6 +103,12 @@ def fingerprint(dataset: Any) -> str:
     found = labels(dataset, None, len(dataset))
     content = b"" if found is None else found.numpy().tobytes()
     return hashlib.blake2b(f"{len(dataset)}/".encode() + content, digest_size=16).hexdigest()
+
+
+def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    owners = (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
+    found = [own for owner in owners if (own := getattr(owner, "generator", None)) is not None]
+    return [own for position, own in enumerate(found) if all(own is not other for other in found[:position])]
 
 
 def _samples(samples: list[Any]) -> list[Any]:

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, default_collate
 
 from leantrain import batches, check, intake
 from leantrain.ledger import Ledger
-from leantrain.scoring import Scores, check_losses, judge
+from leantrain.open_batch import OpenBatch
+from leantrain.scoring import Scores, broken, check_losses, judge
+from leantrain.scoring_pass import ScoringPass
 from leantrain.selector import Plan, Run, Selector
 from leantrain.stats import Stats
 from leantrain.stream import Course, Request, Stream
@@ -96,6 +98,7 @@ class Loader:
         self._user = loader
         self._score = score
         self._nonfinite = check.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
+        self._scoring = ScoringPass(score, selector, self.ledger, self.stats, strict=nonfinite == "raise")
         self._run = Run(
             size=size,
             batch_size=getattr(loader.batch_sampler, "batch_size", None) or 1,
@@ -169,7 +172,10 @@ class Loader:
             start = time.perf_counter()
             self._before_plan = self.selector.state_dict()
             plan = self.selector.plan(self.epoch, torch.arange(self._run.size))
-            self._check_plan(plan)
+            if plan.refresh is not None and self._score is None:
+                who = type(self.selector).__name__
+                raise ValueError(f"{who} refreshes what it knows of samples, which needs wrap(..., score=...).")
+            plan.check(type(self.selector).__name__, self._run, self.epoch)
             self._plan = plan
             self.stats.plan_seconds += time.perf_counter() - start
         return self._plan
@@ -185,8 +191,7 @@ class Loader:
             self.selector.load_state_dict(self._at_start[0])
             self._stream.open = self._at_start[1]
         begun = self._start_epoch()
-        pieces: list[Any] = []  # samples of the open batch, as loaded
-        opened = torch.empty(0, dtype=torch.int64)  # and their indices
+        opened = OpenBatch(self._user.collate_fn if self._samples else None)
         batches_given = 0
         for request, data in self._loaded():
             if batches_given == 1 and "loss" in self.selector.needs and not self._reduced:
@@ -196,32 +201,24 @@ class Loader:
                 )
             self._position = request.position
             if request.kind == "refresh":
-                self._score_samples(request, self._collate(data))
+                self._scoring(self.epoch, request.indices, opened.batch(data))
                 continue
             if request.kind == "train":
                 batches_given += 1
-                yield self._hand_out(request.indices, data)
+                yield self._hand_out(request.indices, opened.batch(data))
                 continue
             kept = request.indices
             if request.kind == "score":
-                positions = self._judge(request, self._collate(data))
-                kept, data = kept[positions], self._take(data, positions)
-            if len(kept):
-                pieces.append(data)
-                opened = torch.cat([opened, kept])
-                self._stream.open = opened
-            size = self._stream.batch_size or 1
+                positions = self._judge(request, opened.batch(data))
+                kept, data = kept[positions], opened.take(data, positions)
+            opened.add(kept, data)
+            self._stream.open = opened.indices
             while len(opened) >= self._stream.least:
-                whole, count = self._join(pieces), torch.arange(len(opened))
-                pieces = [self._take(whole, count[size:])] if len(opened) > size else []
-                now, opened = opened[:size], opened[size:]
-                self._stream.open = opened
                 batches_given += 1
-                yield self._hand_out(now, self._take(whole, count[:size]))
+                yield self._hand_out_of(opened)
         if len(opened) and self._stream.last_epoch and not self._stream.drop_last:
             batches_given += 1
-            self._stream.open = opened[:0]
-            yield self._hand_out(opened, self._join(pieces))
+            yield self._hand_out_of(opened)
         if not batches_given and not begun:
             who = type(self.selector).__name__
             warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
@@ -253,16 +250,17 @@ class Loader:
         seen = losses.detach().float().cpu()
         finite = bool(seen.isfinite().all())
         if not finite and self._nonfinite == "raise":
-            raise FloatingPointError(_broken(indices, seen, "training"))
+            raise FloatingPointError(broken(indices, seen, "training"))
         self._reduced = True
         if not finite and self._nonfinite == "skip":
-            warnings.warn(_broken(indices, seen, "training") + " The step is skipped.", stacklevel=2)
+            warnings.warn(broken(indices, seen, "training") + " The step is skipped.", stacklevel=2)
             self.stats.skipped_steps += 1
             self.ledger.record_losses(self.epoch, indices, seen)
             return losses.new_zeros((), requires_grad=True)
         self.stats.steps += 1
         self.stats.trained += len(indices)
-        self.ledger.record_training(self.epoch, indices, seen, *_on_cpu(correct, confidence))
+        facts = [None if fact is None else fact.cpu() for fact in (correct, confidence)]
+        self.ledger.record_training(self.epoch, indices, seen, *facts)
         if self._weights is None:
             return losses.mean()
         return (losses * self._weights[indices].to(losses)).mean()
@@ -281,7 +279,7 @@ class Loader:
             between = self._at_start is None
             selector = self.selector.state_dict() if between and self._plan is None else self._before_plan
             opened = self._stream.open if self._at_start is None else self._at_start[1]
-            running, draws = None, self._generators() if between else self._draws
+            running, draws = None, intake.draws(self._user) if between else self._draws
         else:
             plan = self._plan
             assert plan is not None
@@ -293,7 +291,7 @@ class Loader:
                 "course": {field.name: getattr(course, field.name) for field in fields(course)},
                 "position": self._position,
             }
-            draws = self._generators()
+            draws = intake.draws(self._user)
         return copy.deepcopy(
             {
                 "epoch": self.epoch,
@@ -312,17 +310,12 @@ class Loader:
         missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats"} - state.keys()
         if missing:
             raise ValueError(f"This is not a Loader's state: it lacks {', '.join(sorted(missing))}.")
-        if len(state["generators"]) != len(self._own_generators()):
-            raise ValueError(
-                f"The state holds {len(state['generators'])} generators and this DataLoader has "
-                f"{len(self._own_generators())}. Give both the same: DataLoader(..., generator=...)."
-            )
+        intake.set_draws(self._user, state["generators"])
         self.ledger.load_state_dict(state["ledger"])
         self.selector.load_state_dict(state["selector"])
         self.stats.load_state_dict(state["stats"])
         self.epoch, self._stream.open, self._plan = state["epoch"], state["open"], None
         self._at_start, self._reduced, self._position = None, False, 0.0
-        self._set_generators(state["generators"])
         self._resumed = state if state["running"] else None
         if self._resumed:
             self._plan = Plan(**self._resumed["running"]["plan"])
@@ -335,7 +328,7 @@ class Loader:
         if plan.weights is not None:
             self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
         self._at_start = self.selector.state_dict(), self._stream.open
-        self._draws = self._generators()
+        self._draws = intake.draws(self._user)
         running = self._resumed["running"] if self._resumed else None
         self._stream.start(self.epoch, plan, Course(**running["course"]) if running else None)
         self._position = running["position"] if running else 0.0
@@ -350,21 +343,8 @@ class Loader:
             return iter(self._inner)
         with torch.random.fork_rng([]):
             source = iter(self._inner)
-        self._set_generators(self._resumed["generators"])
+        intake.set_draws(self._user, self._resumed["generators"])
         return source
-
-    def _own_generators(self) -> list[torch.Generator]:
-        """The user's generators: of the DataLoader and of its sampler, each once."""
-        owners = (self._user, self.sampler, self._user.batch_sampler)
-        found = [generator for owner in owners if (generator := getattr(owner, "generator", None)) is not None]
-        return [own for position, own in enumerate(found) if all(own is not other for other in found[:position])]
-
-    def _generators(self) -> list[Tensor]:
-        return [generator.get_state() for generator in self._own_generators()]
-
-    def _set_generators(self, states: list[Tensor]) -> None:
-        for generator, state in zip(self._own_generators(), states, strict=True):
-            generator.set_state(state)
 
     def _end_epoch(self) -> None:
         if self._plan is not None and self._plan.lr_factor != 1 and not self._rate_is_followed:
@@ -403,81 +383,16 @@ class Loader:
 
     def _judge(self, request: Request, batch: Any) -> Tensor:
         """Score a batch and ask the selector: (K,) kept positions."""
-        losses = self._score_samples(request, batch)
+        losses = self._scoring(self.epoch, request.indices, batch)
         usable = losses.isfinite().nonzero().flatten()
         return usable[self._stream.select(request.number, request.indices[usable], losses[usable])]
 
-    def _score_samples(self, request: Request, batch: Any) -> Tensor:
-        """(B,) losses of a scoring pass over the batch, noted in the ledger."""
-        assert self._score is not None
-        start = time.perf_counter()
-        if self.selector.scale_factor != 1:
-            batch = batches.resize(batch, self.selector.scale_factor)
-        scores = self._score(batch)
-        scores = scores if isinstance(scores, Scores) else Scores(scores)
-        losses = check_losses(scores.losses, len(request.indices), "score(batch)").detach().float().cpu()
-        if self._nonfinite == "raise" and not losses.isfinite().all():
-            raise FloatingPointError(_broken(request.indices, losses, "scoring"))
-        if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
-            raise ValueError(
-                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}, and the "
-                "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
-                "return leantrain.Scores(losses, correct, confidence)."
-            )
-        self.ledger.record_scores(self.epoch, request.indices, losses, *_on_cpu(scores.correct, scores.confidence))
-        spent = time.perf_counter() - start
-        self.stats.scored += len(losses)
-        self.stats.score_seconds += spent
-        self.stats.score_cost.append(spent / len(losses))
-        return losses
+    def _hand_out_of(self, opened: OpenBatch) -> Any:
+        indices, data = opened.pop(self._stream.batch_size or 1)
+        self._stream.open = opened.indices
+        return self._hand_out(indices, opened.batch(data))
 
-    def _hand_out(self, indices: Tensor, data: Any) -> Any:
+    def _hand_out(self, indices: Tensor, batch: Any) -> Any:
         self._current = indices
-        batch = self._collate(data)
         pin = self._samples and self._user.pin_memory and torch.cuda.is_available()
         return batches.pin(batch) if pin else batch
-
-    def _collate(self, data: Any) -> Any:
-        return self._user.collate_fn(data) if self._samples else data
-
-    def _take(self, data: Any, positions: Tensor) -> Any:
-        return [data[i] for i in positions.tolist()] if self._samples else batches.take(data, positions)
-
-    def _join(self, pieces: list[Any]) -> Any:
-        return [sample for piece in pieces for sample in piece] if self._samples else batches.join(pieces)
-
-    def _check_plan(self, plan: Plan) -> None:
-        who, size = type(self.selector).__name__, self._run.batch_size
-        if plan.refresh is not None and self._score is None:
-            raise ValueError(f"{who} refreshes what it knows of samples, which needs wrap(..., score=...).")
-        sizes = plan.batch_sizes
-        if sizes is not None and (sum(sizes) != len(plan.indices) or min(sizes, default=1) < 1):
-            raise ValueError(f"{who} plans {len(plan.indices)} samples in batches of {sizes}: each must hold some.")
-        if plan.weights is not None and plan.weights.shape != plan.indices.shape:
-            raise ValueError(f"{who} plans {len(plan.indices)} samples but {tuple(plan.weights.shape)} weights.")
-        if len(plan.indices) == 0:
-            raise ValueError(f"{who} selects no sample for epoch {self.epoch}.")
-        low, high = int(plan.indices.min()), int(plan.indices.max())
-        if low < 0 or high >= self._run.size:
-            raise ValueError(f"{who} plans indices {low} to {high}; the data set has 0 to {self._run.size - 1}.")
-        if len(plan.indices) < size <= self._run.size:
-            message = (
-                f"{who} selects {len(plan.indices)} samples, fewer than one batch of {size}. Select more, or use a "
-                "smaller batch."
-            )
-            if self.epoch == 0:
-                raise ValueError(message)
-            warnings.warn(message, stacklevel=2)  # the training is under way: go on with a short batch
-
-
-def _on_cpu(*facts: Tensor | None) -> list[Tensor | None]:
-    return [None if fact is None else fact.cpu() for fact in facts]
-
-
-def _broken(indices: Tensor, losses: Tensor, step: str) -> str:
-    broken = indices[~losses.isfinite()].tolist()
-    more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
-    return (
-        f"The {step} loss of sample {broken[:10]}{more} (indices into the data set) is NaN or infinite. Look at these "
-        'samples and the learning rate; nonfinite="skip" or "keep" in wrap() goes on.'
-    )

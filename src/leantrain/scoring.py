@@ -145,3 +145,13 @@ def per_sample_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     if takes_reduction:
         return lambda outputs, targets: loss_fn(outputs, targets, reduction="none")
     return loss_fn
+
+
+def broken(indices: Tensor, losses: Tensor, step: str) -> str:
+    """The message about losses (B,) that are not finite: which samples, and what to do."""
+    found = indices[~losses.isfinite()].tolist()
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    return (
+        f"The {step} loss of sample {found[:10]}{more} (indices into the data set) is NaN or infinite. Look at these "
+        'samples and the learning rate; nonfinite="skip" or "keep" in wrap() goes on.'
+    )

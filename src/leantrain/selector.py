@@ -9,6 +9,7 @@ in ``left | right`` the left gives the pool and the right chooses within it.
 N = size of the data set, M = samples of an epoch's plan, B = samples of an original batch.
 """
 
+import warnings
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
@@ -37,6 +38,28 @@ class Plan:
     batch_sizes: tuple[int, ...] | None = None
     lr_factor: float = 1.0
     refresh: Tensor | None = None
+
+    def check(self, who: str, run: "Run", epoch: int) -> None:
+        """ValueError when the plan of ``who`` does not fit the run; a warning when it is too small for a batch."""
+        if self.batch_sizes is not None:
+            sizes = self.batch_sizes
+            if sum(sizes) != len(self.indices) or min(sizes, default=1) < 1:
+                raise ValueError(f"{who} plans {len(self.indices)} samples in batches of {sizes}: each must hold some.")
+        if self.weights is not None and self.weights.shape != self.indices.shape:
+            raise ValueError(f"{who} plans {len(self.indices)} samples but {tuple(self.weights.shape)} weights.")
+        if len(self.indices) == 0:
+            raise ValueError(f"{who} selects no sample for epoch {epoch}.")
+        low, high = int(self.indices.min()), int(self.indices.max())
+        if low < 0 or high >= run.size:
+            raise ValueError(f"{who} plans indices {low} to {high}; the data set has 0 to {run.size - 1}.")
+        if len(self.indices) < run.batch_size <= run.size:
+            message = (
+                f"{who} selects {len(self.indices)} samples, fewer than one batch of {run.batch_size}. Select more, or "
+                "use a smaller batch."
+            )
+            if epoch == 0:
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=3)  # the training is under way: go on with a short batch
 
 
 @dataclass(frozen=True, slots=True)

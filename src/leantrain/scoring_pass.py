@@ -1,0 +1,58 @@
+"""The scoring of a batch within a run: ask the user's scoring function, check what it says, note it. B = samples."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from leantrain import batches
+from leantrain.ledger import Ledger
+from leantrain.scoring import Scores, broken, check_losses
+from leantrain.selector import Selector
+from leantrain.stats import Stats
+
+
+class ScoringPass:
+    """Callable that gives the (B,) float32 losses of a batch on the CPU and notes all that is told in the ledger.
+
+    Args:
+        score: the user's scoring function, None where the selector needs none.
+        selector: whose needs must be met, and whose ``scale_factor`` resizes images.
+        strict: whether a loss that is not finite stops the run.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[Any], Tensor | Scores] | None,
+        selector: Selector,
+        ledger: Ledger,
+        stats: Stats,
+        *,
+        strict: bool,
+    ) -> None:
+        self.score, self.selector, self.ledger, self.stats, self.strict = score, selector, ledger, stats, strict
+
+    def __call__(self, epoch: int, indices: Tensor, batch: Any) -> Tensor:
+        assert self.score is not None
+        start = time.perf_counter()
+        if self.selector.scale_factor != 1:
+            batch = batches.resize(batch, self.selector.scale_factor)
+        scores = self.score(batch)
+        scores = scores if isinstance(scores, Scores) else Scores(scores)
+        losses = check_losses(scores.losses, len(indices), "score(batch)").detach().float().cpu()
+        if self.strict and not losses.isfinite().all():
+            raise FloatingPointError(broken(indices, losses, "scoring"))
+        if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
+            raise ValueError(
+                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}, and the "
+                "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
+                "return leantrain.Scores(losses, correct, confidence)."
+            )
+        facts = [None if fact is None else fact.cpu() for fact in (scores.correct, scores.confidence)]
+        self.ledger.record_scores(epoch, indices, losses, *facts)
+        spent = time.perf_counter() - start
+        self.stats.scored += len(losses)
+        self.stats.score_seconds += spent
+        self.stats.score_cost.append(spent / len(losses))
+        return losses
