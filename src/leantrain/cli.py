@@ -97,6 +97,7 @@ def train(
     method: Annotated[str, typer.Option(help="one method; + composes: ids+adonis")] = "full",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     record: Annotated[Path | None, typer.Option(help="folder for a recording of what is selected; see replay")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted training")] = False,
     data: Data = None,
     limit: Limit = None,
     model: Model = None,
@@ -123,11 +124,11 @@ def train(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "method", "seed", "record", "set_", "config", "threads", "TrainConfig")
+        if name not in ("out", "method", "seed", "record", "resume", "set_", "config", "threads", "TrainConfig")
         and value is not None
     }
     _use(threads)
-    _train(_configure(TrainConfig, flags, set_, config), method, seed, out, record)
+    _train(_configure(TrainConfig, flags, set_, config), method, seed, out, record, resume)
 
 
 @app.command()
@@ -166,6 +167,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(_say("Interrupted. Finished runs are kept; --resume goes on from there.", 130))
+    except SystemExit as stop:
+        sys.exit(
+            _say("Terminated. The running training is kept; --resume goes on from there.", 143)
+            if stop.code == 143
+            else stop.code
+        )
     except FloatingPointError as error:
         sys.exit(_say(f"{error}", 1))
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -229,14 +236,18 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
     console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
 
 
-def _train(config: Any, method: str, seed: int, out: Path, record: Path | None) -> None:
+def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, resume: bool) -> None:
     from rich.progress import track
 
     from leantrain.compare.environment import describe
     from leantrain.data import require_extra
     from leantrain.files import write_json, write_whole
+    from leantrain.train.checkpoints import Checkpoints
     from leantrain.train.trainer import train as run
 
+    checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
+    if checkpoints.folder.exists() and not resume:
+        raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
     data = _load(config.data, config.limit, config.image_size)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
     next(epochs)
@@ -249,11 +260,12 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None) 
         )
         next(epochs, None)
 
-    result = run(config, data, method, seed, record=record, after_epoch=tell)
+    result = run(config, data, method, seed, record=record, checkpoints=checkpoints, after_epoch=tell)
     facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
     write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
     save = require_extra("safetensors.torch", "train").save_model
     write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
+    checkpoints.finish()
     console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
 
 

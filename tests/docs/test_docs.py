@@ -84,11 +84,21 @@ def test_a_card_says_what_a_user_asks(card):
         assert name in METHODS
 
 
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
+def test_a_card_s_measurements_stand_in_their_result_file(card):
+    from runpy import run_path
+
+    text = card.read_text()
+    if card.stem not in ("full", "replay"):  # the baseline; what is replayed is another method's choice
+        assert "<!-- measured: results/" in text
+    assert run_path(str(ROOT / "tools" / "tables.py"))["measured"](text) == text
+
+
 def test_the_tables_of_the_readme_are_up_to_date():
     from runpy import run_path
 
     text = (ROOT / "README.md").read_text()
-    assert run_path(str(ROOT / "tools" / "readme_table.py"))["filled"](text) == text
+    assert run_path(str(ROOT / "tools" / "tables.py"))["filled"](text) == text
 
 
 def test_the_table_of_the_readme_stands_in_its_result_file():

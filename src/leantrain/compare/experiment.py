@@ -14,6 +14,7 @@ from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise,
 from leantrain.data import ImageData
 from leantrain.files import write_json, write_whole
 from leantrain.train import provide
+from leantrain.train.checkpoints import Checkpoints
 from leantrain.train.trainer import train
 
 OnEpoch = Callable[["Job", float, float], None]  # job, its epochs, accuracy so far
@@ -115,8 +116,10 @@ def _do(
     """Run ``job`` unless it is finished, and gather what it left."""
     if (found := store.load(job.name)) is None:
         tell = (lambda row: on_epoch(job, epochs, row["accuracy"])) if on_epoch else None
-        result = train(config, data, job.method, job.seed, epochs=epochs, after_epoch=tell)
+        checkpoints = Checkpoints(store.checkpoints(job.name), config.checkpoint_seconds)
+        result = train(config, data, job.method, job.seed, epochs=epochs, checkpoints=checkpoints, after_epoch=tell)
         store.save(job.name, result)
+        checkpoints.finish()
         found = result.facts, result.epochs, result.trained.numpy()
     elif on_epoch:
         on_epoch(job, 0.0, found[0]["accuracy"])  # nothing left to do

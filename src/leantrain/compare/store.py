@@ -1,14 +1,25 @@
 """The folder of a comparison: one file a finished run, so that an interrupted comparison goes on where it was."""
 
-import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from leantrain import untrusted
 from leantrain.compare.config import CompareConfig
 from leantrain.files import write_json, write_whole
 from leantrain.train.trainer import RunResult
+
+# What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
+_NAME = re.compile(r"[\w@+.,=-][\w@+.,= -]*")
+_LONGEST = 200  # bytes; file systems allow 255 with what is added
+# Facts of a run that results and summary are made of; all are numbers.
+_NUMBERS = (
+    *("accuracy", "epochs", "train_seconds", "preprocess_seconds", "selection_seconds"),
+    *("forward_samples", "backward_samples", "loaded_samples"),
+)
 
 
 class Store:
@@ -28,6 +39,10 @@ class Store:
         self.folder = folder
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--out {folder} is a file; give a folder.")
+        if (folder / "runs").is_symlink():
+            raise ValueError(f"{folder / 'runs'} is a link; its files would be written and removed elsewhere. Unlink it.")
+        for method in config.methods:  # before hours of training
+            self._paths(method)
         described = {"config": config.model_dump(mode="json"), "data": fingerprint}
         known = folder / "config.json"
         if not known.exists() and folder.exists() and any(folder.iterdir()):
@@ -35,6 +50,8 @@ class Store:
         if overwrite:
             for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
                 path.unlink(missing_ok=True)
+            for path in folder.glob("runs/*.checkpoints"):
+                shutil.rmtree(path, ignore_errors=True)
         if known.exists():
             self._check_same(read_json(known), described)
             if not resume:
@@ -47,7 +64,12 @@ class Store:
         if not path.exists():
             return None
         content = read_json(path)
-        return content["facts"], content["epochs"], np.load(counts, allow_pickle=False) if counts.exists() else None
+        facts, epochs = (content.get(key) if isinstance(content, dict) else None for key in ("facts", "epochs"))
+        rows = epochs if isinstance(epochs, list) else [None]
+        known = isinstance(facts, dict) and all(isinstance(facts.get(key), int | float) for key in _NUMBERS)
+        if not known or not isinstance(facts, dict) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{path} is not what a finished run leaves. Remove it; --resume then runs it again.")
+        return facts, rows, _read_counts(counts) if counts.exists() else None
 
     def save(self, name: str, result: RunResult) -> None:
         """Keep a finished run."""
@@ -60,7 +82,16 @@ class Store:
         write_whole(counts, write)
         write_json(path, {"facts": result.facts, "epochs": result.epochs})  # last: its presence says finished
 
+    def checkpoints(self, name: str) -> Path:
+        """Folder of the checkpoints of a run that is under way."""
+        return self._paths(name)[0].with_suffix(".checkpoints")
+
     def _paths(self, name: str) -> tuple[Path, Path]:
+        if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST:
+            raise ValueError(
+                f"The method {name!r} cannot name a file. After the @, use up to {_LONGEST} letters, digits and any of "
+                "@ + . , = - and spaces."
+            )
         return self.folder / "runs" / f"{name}.json", self.folder / "runs" / f"{name}.npy"
 
     def _check_same(self, there: Any, here: dict[str, Any]) -> None:
@@ -70,7 +101,9 @@ class Store:
             raise ValueError(
                 f"{self.folder} holds a comparison on other data, or the data set changed since. Give another --out."
             )
-        old, new = there.get("config", {}), here["config"]
+        old, new = there.get("config"), here["config"]
+        if not isinstance(old, dict):
+            raise ValueError(f"{self.folder / 'config.json'} holds no configuration. Give another --out.")
         other = [key for key in {*old, *new} if old.get(key) != new.get(key)]
         changes = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in sorted(other))
         raise ValueError(f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out.")
@@ -78,6 +111,17 @@ class Store:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return untrusted.read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}). Remove it; --resume then runs it again.") from error
+
+
+def _read_counts(path: Path) -> np.ndarray:
+    """(N,) whole numbers. Mapped first, so that a header that claims more than the file holds allocates nothing."""
+    try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        if mapped.ndim != 1 or mapped.dtype.kind not in "iu":
+            raise ValueError(f"it holds {mapped.dtype} of shape {mapped.shape}")
+        return np.array(mapped)
+    except Exception as error:  # NumPy parses the header as Python text, which raises nearly every type
+        raise ValueError(f"{path} is damaged ({error}). Remove it and the .json beside it; --resume runs it again.") from error

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from leantrain import methods, schedule
+from leantrain import methods, schedule, untrusted
+
+YAML_BYTES, YAML_NODES = 10**6, 10**5  # a configuration has a few dozen lines
 
 
 class TrainConfig(BaseModel):
@@ -37,6 +39,7 @@ class TrainConfig(BaseModel):
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
+    checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
 
     @field_validator("settings")
@@ -59,17 +62,52 @@ class TrainConfig(BaseModel):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. ValueError, naming the file, for anything else."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(untrusted.read(path, YAML_BYTES))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"--config {path} does not exist.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold settings by name, such as 'epochs: 20', not {type(content).__name__}.")
+    given = content.get("settings") or {}
+    if not isinstance(given, dict) or not all(isinstance(values, dict) for values in given.values()):
+        raise ValueError(
+            f"{path}: settings must hold values by method and setting, such as {{adonis: {{theta: auto}}}}."
+        )
     return content
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of YAML text. ValueError for all else, too: nothing but plain values, nothing nested without end.
+
+    Aliases are allowed, but counted as often as they are used: written out, a few lines can be billions of items.
+    """
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        untrusted.walk(node, _below, YAML_NODES)
+        content = loader.construct_document(node)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {untrusted.DEPTH} levels") from None
+    except Exception as error:  # yaml.YAMLError; tags that their text does not fit raise nearly every type
+        raise ValueError(str(error) or type(error).__name__) from error
+    untrusted.walk(content, untrusted.plain_items)
+    str(content)  # ValueError for a number with more digits than Python prints
+    return content
+
+
+def _below(node: Any) -> Any:
+    """The nodes within one: keys and values of a mapping, items of a sequence."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
 
 
 def in_words(error: ValidationError, fields: list[str]) -> str:

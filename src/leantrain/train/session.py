@@ -1,7 +1,7 @@
 """A training session: a fresh model with its optimizer, and the loop that trains it. B = samples of a batch."""
 
+import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 
 from leantrain.data import ImageData, require_extra
 from leantrain.loader import Loader, wrap
+from leantrain.rng import generator
 from leantrain.schedule import ProgressLR
 from leantrain.scoring import scorer
 from leantrain.selector import Selector
@@ -38,6 +39,17 @@ class Clock:
     forward: int = 0
     backward: int = 0
     steps: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Epoch:
+    """Sums over the running epoch, and the counts before it."""
+
+    before: dict[str, Any]
+    rate: float | None = None
+    loss_sum: float = 0.0
+    seen: int = 0
+    preprocess: float = 0.0
 
 
 class Session:
@@ -83,8 +95,22 @@ class Session:
         """Class scores (B, C) and labels (B,) of a batch as it is, without augmentation."""
         return model(self._prepare(batch[0], self.augment.plain)), batch[1]
 
-    def fit(self, selector: Selector, epochs: float) -> Iterator[dict[str, Any]]:
-        """Train for ``epochs``; yields the facts of each epoch after it. ``self.loader`` is there from the first on."""
+    def fit(
+        self,
+        selector: Selector,
+        epochs: float,
+        *,
+        resume: dict[str, Any] | None = None,
+        after_step: Callable[[], None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Train for ``epochs``; yields the facts of each epoch after it. ``self.loader`` is there from the first on.
+
+        Args:
+            selector: the method.
+            epochs: length of the training; the last one may be cut short.
+            resume: ``state()`` of a session made alike, to go on from.
+            after_step: called after each training step; may ask for ``state()``.
+        """
         self.loader = loader = wrap(
             self.batches,
             selector,
@@ -95,33 +121,71 @@ class Session:
             nonfinite=self.config.nonfinite,
         )
         schedule = ProgressLR(self.optimizer, loader, self.config.learning_rate())
-        for epoch in range(math.ceil(epochs)):
-            before, preprocessed = _counts(loader), self.clock.preprocess
-            rate, loss_sum, seen = None, 0.0, 0
+        self._running = _Epoch(_counts(loader))
+        if resume is not None:
+            self._load(resume)
+        while loader.epoch < epochs:
+            epoch = loader.epoch
             self.model.train()
-            start = time.perf_counter()
+            self._start_lap()
             for images, labels in loader:
-                rate = self.optimizer.param_groups[0]["lr"] if rate is None else rate
-                begun = time.perf_counter()
-                loss_sum += float(self._step(images, labels, schedule)) * len(labels)
-                seen += len(labels)
+                running, begun = self._running, time.perf_counter()
+                running.rate = self.optimizer.param_groups[0]["lr"] if running.rate is None else running.rate
+                running.loss_sum += float(self._step(images, labels, schedule)) * len(labels)
+                running.seen += len(labels)
                 self.clock.steps.append((time.perf_counter() - begun) / len(labels))
-            preprocessing = self.clock.preprocess - preprocessed  # inside the plan of the epoch that needed it
-            self.clock.train += time.perf_counter() - start - preprocessing
-            spent = {name: value - before[name] for name, value in _counts(loader).items()}
-            spent["selection_seconds"] -= preprocessing
+                if after_step:
+                    after_step()
+            self._end_lap()
+            running, counts = self._running, _counts(loader)
+            spent = {name: value - running.before[name] for name, value in counts.items()}
+            spent["selection_seconds"] -= running.preprocess  # inside the plan of the epoch that needed it
+            self._running = _Epoch(counts)
             yield {
                 "epoch": epoch,
                 "train_seconds": self.clock.train,
-                "train_loss": loss_sum / seen if seen else None,
-                "lr": rate,
+                "train_loss": running.loss_sum / running.seen if running.seen else None,
+                "lr": running.rate,
                 **spent,
             }
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on from the training step done last. The time since then is not the training's."""
+        self._end_lap()
+        clock = {name: getattr(self.clock, name) for name in ("train", "preprocess", "forward", "backward")}
+        state = {
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state_dict(),
+            "clock": clock,
+            "running": vars(self._running) | {"before": dict(self._running.before)},
+        }
+        self._start_lap()
+        return state
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        for name, value in state["clock"].items():
+            setattr(self.clock, name, value)
+        self._running = _Epoch(**state["running"])
+
+    def _start_lap(self) -> None:
+        self._lap = time.perf_counter(), self.clock.preprocess
+
+    def _end_lap(self) -> None:
+        """Add the time since the lap's start to the training's, and of it to the pre-processing's what is that."""
+        begun, preprocessed = self._lap
+        preprocessing = self.clock.preprocess - preprocessed
+        self.clock.train += time.perf_counter() - begun - preprocessing
+        self._running.preprocess += preprocessing
 
     def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor:
         loader = self.loader
         inputs = self._prepare(images, lambda x: self.augment(x, loader.indices.to(x.device), loader.epoch))
-        logits = self.model(inputs)
+        with self._dropout():
+            logits = self.model(inputs)
         labels = labels.to(self.fabric.device)
         loss = loader.reduce(F.cross_entropy(logits, labels, reduction="none"), logits, labels)
         self.fabric.backward(loss)
@@ -129,6 +193,16 @@ class Session:
         self.optimizer.zero_grad()
         schedule.step()
         return loss.detach()
+
+    @contextlib.contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """Within, torch draws from a stream of this step's own, whatever ran before: a resumed run drops the same."""
+        device = self.fabric.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(
+                generator(self.seed, self.loader.epoch, "dropout", self.loader.stats.steps).initial_seed()
+            )
+            yield
 
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format

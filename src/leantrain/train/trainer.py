@@ -17,6 +17,7 @@ from leantrain.data import ImageData, require_extra
 from leantrain.guard import ClassFloor
 from leantrain.replay import Record
 from leantrain.selector import Selector
+from leantrain.train.checkpoints import Checkpoints
 from leantrain.train.config import TrainConfig
 from leantrain.train.provide import provide
 from leantrain.train.session import Session
@@ -48,6 +49,7 @@ def train(
     epochs: float | None = None,
     record: Path | None = None,
     evaluate: bool = True,
+    checkpoints: Checkpoints | None = None,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> RunResult:
     """Train one model with one method.
@@ -60,6 +62,7 @@ def train(
         epochs: length of the training, by default ``config.epochs``; a control's may be a fraction.
         record: folder for a recording of what is selected, for ``Replay``.
         evaluate: whether the model is tested after each epoch. Without, accuracies are None.
+        checkpoints: where the run is kept while it goes on, and where it goes on from if it was interrupted.
         after_epoch: called with each epoch's row, for progress bars.
 
     Raises:
@@ -74,15 +77,30 @@ def train(
     if record is not None:
         selector = Record(selector, record)
     rows: list[dict[str, Any]] = []
-    overall, per_class = None, []
-    for row in session.fit(selector, epochs):
-        if evaluate:
-            overall, per_class = accuracy(session.model, data, session.forward, config.batch_size)
-        rows.append(row | {"accuracy": overall})
-        if after_epoch:
-            after_epoch(rows[-1])
+    per_class: list[float] = []
+    resume = None
+    if checkpoints and (found := checkpoints.open(run_facts(config, data, method, seed, epochs))):
+        rows, resume = found["rows"], found["session"]
+        for row in rows:
+            if after_epoch:
+                after_epoch(row)
+    save = checkpoints and (lambda: checkpoints.after_step(lambda: {"rows": rows, "session": session.state()}))
+    with checkpoints.on_sigterm() if checkpoints else contextlib.nullcontext():
+        for row in session.fit(selector, epochs, resume=resume, after_step=save or None):
+            overall = None
+            if evaluate:
+                overall, per_class = accuracy(session.model, data, session.forward, config.batch_size)
+            rows.append(row | {"accuracy": overall})
+            if after_epoch:
+                after_epoch(rows[-1])
     facts = _facts(session, selector, rows, epochs) | {"class_accuracy": per_class}
     return RunResult(facts, rows, session.loader.ledger.trained, session.model)
+
+
+def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:
+    """What two runs must agree on for one to go on from the other's checkpoint."""
+    ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - {"checkpoint_seconds"})
+    return {"method": method, "seed": seed, "epochs": float(epochs), "data": data.fingerprint, "config": ours}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Write the README's tables anew: the results from the file that it names, the methods from their cards.
+"""Write the README's tables and the cards' measurements anew, from the result files that they name.
 
 Run it after a new result was committed or a card was added or changed.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CARDS = re.compile(r"(<!-- cards: (\S+) -->\n).*?(<!-- end of cards -->)", re.DOTALL)
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEAD = """\
@@ -52,6 +53,32 @@ def card_row(path: Path) -> str:
     return f"| {link} | {' '.join(sentence.split())} | {where} |\n"
 
 
+def measured(card: str) -> str:
+    """``card`` with its line of measurements from the result file that it names."""
+
+    def line(found: re.Match[str]) -> str:
+        results = json.loads((ROOT / found[2] / "results.json").read_text())
+        config, rows = results["config"], {row["method"]: row for row in results["summary"]}
+        names = re.findall(r"`([\w-]+)` [(]", re.findall(r"\*\*Names?:\*\* .*", card)[0])
+        data = "CIFAR-10" if "cifar10" in config["data"] else config["data"]
+        count = f", {config['limit']:,} images" if config["limit"] else ""
+        told = f"{data}{count}, {config['epochs']} epochs, {len(config['seeds'])} seeds"
+        where = f"[file](../../{found[2]}/results.json)"
+        outcomes = "; ".join(outcome(rows[name]) for name in names)
+        return f"{found[1]}- **Measured:** {told} ({where}): {outcomes}.\n{found[3]}"
+
+    return MEASURED.sub(line, card)
+
+
+def outcome(row: dict[str, Any]) -> str:
+    text = f"`{row['method']}` {100 * row['accuracy']:.2f} %"
+    if row["verdict"] is None:
+        return text
+    lead, noise = row["control_accuracy_pp_ahead"], row["noise_pp"]
+    boost = f"boost {row['boost']:.2f}×, {row['boost_with_preprocessing']:.2f}× with pre-processing"
+    return f"{text}, {boost}, ahead of its equal-time control by {lead:+.2f} ± {noise:.2f} p.p.: {row['verdict']}"
+
+
 def filled(readme: str) -> str:
     def table(found: re.Match[str]) -> str:
         results = json.loads((ROOT / found[2] / "results.json").read_text())
@@ -65,5 +92,7 @@ def filled(readme: str) -> str:
 
 
 if __name__ == "__main__":
+    for card in sorted((ROOT / "docs" / "methods").glob("*.md")):
+        card.write_text(measured(card.read_text()))
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text()))

@@ -1,0 +1,176 @@
+"""A training that is stopped at any step and resumed ends as the straight one: same samples, bit-identical weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from leantrain import data
+from leantrain.train.checkpoints import Checkpoints
+from leantrain.train.config import TrainConfig
+from leantrain.train.trainer import train
+
+SETTINGS = {
+    "adonis": {"theta": "auto", "stale_epochs": 2},
+    "forget": {"probe_epochs": 1},
+    "grad-match": {"select_every": 2},
+    "rho-loss": {"holdout_epochs": 1, "keep_ratio": 0.5, "scoring_batches": 2},
+}
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAt(Checkpoints):
+    """Keeps every ``every``-th step and stops the run at step ``stop``, as a kill would."""
+
+    def __init__(self, folder: Path, stop: int, every: int) -> None:
+        super().__init__(folder)
+        self.stop, self.every, self.count = stop, every, 0
+
+    def after_step(self, state):
+        self.count += 1
+        self.seconds = 0.0 if self.count % self.every == 0 else 1e9
+        super().after_step(state)
+        if self.count == self.stop:
+            raise Stopped
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", limit=150)
+
+
+def config(**changes) -> TrainConfig:
+    known = {"limit": 150, "width": 4, "epochs": 4, "batch_size": 32, "device": "cpu", "settings": SETTINGS}
+    return TrainConfig(**known | changes)
+
+
+def same(ours, theirs) -> None:
+    assert torch.equal(ours.trained, theirs.trained)
+    for (name, mine), other in zip(ours.model.state_dict().items(), theirs.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, other), name
+    for row, other in zip(ours.epochs, theirs.epochs, strict=True):
+        # Seconds apart, and but for the samples of an open batch, which are read again.
+        for fact in ("epoch", "accuracy", "train_loss", "lr", "trained", "scored"):
+            assert row[fact] == other[fact]
+    for fact in ("forward_samples", "backward_samples", "steps", "events", "class_accuracy"):
+        assert ours.facts[fact] == theirs.facts[fact]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("method", ["full", "adonis", "sb", "kakurenbo", "grad-match", "rho-loss", "ids+sb", "forget"])
+def test_a_stopped_training_ends_as_the_straight_one(digits, tmp_path, method, workers):
+    settings = config(workers=workers)
+    straight = train(settings, digits, method, seed=3)
+    steps = straight.facts["steps"]
+    for number, (stop, every) in enumerate([(steps // 3, 2), (steps - 1, 1)] if workers == 0 else [(steps // 2, 3)]):
+        folder = tmp_path / str(number)
+        with pytest.raises(Stopped):
+            train(settings, digits, method, seed=3, checkpoints=StopAt(folder, stop, every))
+        assert any(folder.iterdir())
+        same(train(settings, digits, method, seed=3, checkpoints=Checkpoints(folder)), straight)
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"optimizer": "adam", "lr": 0.003}, {"class_floor": 0.3}])
+def test_with_other_options(digits, tmp_path, options):
+    settings = config(**options)
+    straight = train(settings, digits, "stale-sb", seed=0)
+    with pytest.raises(Stopped):
+        train(settings, digits, "stale-sb", seed=0, checkpoints=StopAt(tmp_path, 9, 1))
+    same(train(settings, digits, "stale-sb", seed=0, checkpoints=Checkpoints(tmp_path)), straight)
+
+
+def test_a_model_with_dropout_drops_the_same(digits, tmp_path, monkeypatch):
+    from leantrain.train import models
+
+    def build(*args, **kwargs):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(64, 10))
+
+    monkeypatch.setattr(models, "build", build)
+    straight = train(config(lr=0.01), digits, "sb", seed=0)
+    with pytest.raises(Stopped):
+        train(config(lr=0.01), digits, "sb", seed=0, checkpoints=StopAt(tmp_path, 7, 1))
+    torch.manual_seed(99)
+    same(train(config(lr=0.01), digits, "sb", seed=0, checkpoints=Checkpoints(tmp_path)), straight)
+
+
+def test_a_recording_goes_on_too(digits, tmp_path):
+    settings = config()
+    train(settings, digits, "sb", seed=0, record=tmp_path / "straight")
+    with pytest.raises(Stopped):
+        train(settings, digits, "sb", seed=0, record=tmp_path / "cut", checkpoints=StopAt(tmp_path / "c", 8, 1))
+    train(settings, digits, "sb", seed=0, record=tmp_path / "cut", checkpoints=Checkpoints(tmp_path / "c"))
+    import pyarrow.parquet as pq
+
+    for part in sorted((tmp_path / "straight").glob("*.parquet")):
+        assert pq.read_table(part).equals(pq.read_table(tmp_path / "cut" / part.name)), part.name
+
+
+def test_checkpoints_of_another_run_are_refused(digits, tmp_path):
+    with pytest.raises(Stopped):
+        train(config(), digits, "sb", seed=0, checkpoints=StopAt(tmp_path, 3, 1))
+    for changes, seed, method, what in (
+        ({}, 1, "sb", "seed"),
+        ({}, 0, "rs2", "method"),
+        ({"lr": 0.2}, 0, "sb", "config"),
+    ):
+        with pytest.raises(ValueError, match=f"checkpoints of another run: its {what} is"):
+            train(config(**changes), digits, method, seed=seed, checkpoints=Checkpoints(tmp_path))
+
+
+def leantrain(*words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "leantrain", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_sigterm_keeps_the_run_and_exits_with_143(tmp_path):
+    small = ("--limit", "300", "--width", "4", "--epochs", "400", "--device", "cpu", "--threads", "1")
+    words = ("train", "--out", str(tmp_path / "t"), "--method", "sb", *small)
+    process = leantrain(*words)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch   2"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert "--resume" in out
+    assert len(list((tmp_path / "t" / "checkpoints").iterdir())) == 1
+    again = leantrain(*words)
+    out, _ = again.communicate(timeout=60)
+    assert again.returncode == 2
+    assert "holds an interrupted training. Pass --resume" in out
+
+
+@pytest.mark.slow
+def test_kill_and_resume_over_all_methods(tmp_path):
+    """The short form of the harness in benchmarks/kill_and_resume.py: real kills of the whole command."""
+    words = ("--method", "ids+adonis", "--limit", "300", "--width", "4", "--epochs", "20", "--device", "cpu",
+             "--threads", "1", "--set", "adonis.theta=auto", "--config", str(tmp_path / "c.yaml"))  # fmt: skip
+    (tmp_path / "c.yaml").write_text("checkpoint_seconds: 0\n")
+    straight = leantrain("train", "--out", str(tmp_path / "s"), *words)
+    straight.communicate(timeout=300)
+    kills = 0
+    while True:
+        process = leantrain("train", "--out", str(tmp_path / "k"), *words, *(["--resume"] if kills else []))
+        try:
+            process.wait(timeout=4 + 1.3 * (kills % 3))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.1)
+    assert process.returncode == 0, process.stdout and process.stdout.read()
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in "ks")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
