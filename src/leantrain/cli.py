@@ -128,7 +128,11 @@ def train(
         and value is not None
     }
     _use(threads)
-    _train(_configure(TrainConfig, flags, set_, config), method, seed, out, record, resume)
+    from leantrain.files import occupied
+
+    settings = _configure(TrainConfig, flags, set_, config)
+    with occupied(out):
+        _train(settings, method, seed, out, record, resume)
 
 
 @app.command()

@@ -1,10 +1,14 @@
-"""Writing files whole or not at all: beside their place first, then moved there."""
+"""Writing files whole or not at all, beside their place first, then moved there; and one process a folder."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+LOCK = ".lock"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -31,3 +35,31 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all. ValueError for NaN and infinity, which JSON does not know."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Within, no other process may have ``folder``: ValueError, naming the one that has it.
+
+    The lock is the kernel's and goes with the process, also when that is killed. Without ``fcntl`` nothing is locked.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; give a folder.")
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(place, 200).decode(errors="replace").strip() or "another process"
+            raise ValueError(f"{folder} is in use by {owner}. Wait for it, or give another --out.") from None
+        os.ftruncate(place, 0)
+        os.write(place, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        os.close(place)

@@ -93,7 +93,7 @@ def _dense(value: Tensor, where: str) -> Tensor:
             f"{where} is a {_name(type(plain))} of {plain.dtype}, {plain.layout}, on {plain.device}. Make it a dense "
             f"tensor of one of the dtypes {', '.join(DTYPES)}."
         )
-    return plain.resolve_conj().resolve_neg().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return plain.to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _name(kind: type) -> str:

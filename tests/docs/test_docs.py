@@ -16,7 +16,8 @@ def blocks(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_its_python_runs(name, capsys):
+def test_its_python_runs(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what it writes lies there
     found = blocks(name)
     assert found
     space: dict = {"__name__": "readme"}

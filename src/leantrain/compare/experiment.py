@@ -12,7 +12,7 @@ from leantrain.compare.environment import describe
 from leantrain.compare.store import Store
 from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise, time_ratio
 from leantrain.data import ImageData
-from leantrain.files import write_json, write_whole
+from leantrain.files import occupied, write_json, write_whole
 from leantrain.train import provide
 from leantrain.train.checkpoints import Checkpoints
 from leantrain.train.trainer import train
@@ -77,6 +77,13 @@ def compare(
     """
     for method in config.methods:
         provide.check(config, method)
+    with occupied(out):
+        return _run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=on_epoch)
+
+
+def _run(
+    config: CompareConfig, data: ImageData, out: Path, *, resume: bool, overwrite: bool, on_epoch: OnEpoch | None
+) -> dict[str, Any]:
     store = Store(out, config, data.fingerprint, resume=resume, overwrite=overwrite)
     done = Finished()
     plain, controls = jobs(config)

@@ -13,7 +13,7 @@ from leantrain.compare.presets import Preset, Table
 from leantrain.compare.store import read_json
 from leantrain.compare.summary import modelled_seconds, of, pooled_costs
 from leantrain.data import ImageData
-from leantrain.files import write_json
+from leantrain.files import occupied, write_json
 from leantrain.train.trainer import train
 
 Run = dict[str, Any]
@@ -51,14 +51,14 @@ def run_study(
     """
     comparisons = configs(preset, changes, out)
     plain = _config(preset, changes, {}, {})
-    cost = {}
-    for name, (method, own) in preset.recordings.items():
-        announce(f"recording {name}: {method}", None)
-        cost[name] = _record(_config(preset, changes, own, {}), method, data, _place(out, name))
-    results = {}
-    for name, config in comparisons.items():
-        on_epoch = announce(name, config)
-        results[name] = compare(config, data, out / name, resume=resume and (out / name).exists(), on_epoch=on_epoch)
+    cost, results = {}, {}
+    with occupied(out):
+        for name, (method, own) in preset.recordings.items():
+            announce(f"recording {name}: {method}", None)
+            cost[name] = _record(_config(preset, changes, own, {}), method, data, _place(out, name))
+        for name, config in comparisons.items():
+            on_epoch, begun = announce(name, config), (out / name).exists()
+            results[name] = compare(config, data, out / name, resume=resume and begun, on_epoch=on_epoch)
     study = {
         "schema": 1,
         "source": preset.source,

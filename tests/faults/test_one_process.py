@@ -1,0 +1,57 @@
+"""Two processes on one folder: the second is refused and told who the first is; a dead one holds nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from leantrain.files import occupied
+
+HOLD = "import sys, time; from pathlib import Path; from leantrain.files import occupied\n" \
+       "with occupied(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"  # fmt: skip
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_names_the_first(holder, tmp_path):
+    with pytest.raises(ValueError, match=rf"is in use by process {holder.pid} on "), occupied(tmp_path):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(holder, tmp_path):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with occupied(tmp_path):
+        pass
+
+
+def test_the_commands_are_refused(holder, tmp_path):
+    small = ("--limit", "50", "--width", "4", "--epochs", "1", "--batch-size", "32", "--device", "cpu")
+    for command in ("compare", "train"):
+        words = [sys.executable, "-m", "leantrain", command, "--out", str(tmp_path), *small]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert f"in use by process {holder.pid}" in done.stderr
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; give a folder"), occupied(tmp_path / "file"):
+        pass
+
+
+def test_afterwards_the_folder_is_free(tmp_path):
+    for _ in range(2):
+        with occupied(tmp_path / "new"):
+            pass
