@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from leantrain import check
+from leantrain import check, untrusted
 from leantrain.files import write_whole
 from leantrain.selector import Plan
 
 VERSION = 1
 HEADER, DIGEST = b"leantrain.recording", b"leantrain.digest"
 SAME = ("fingerprint", "size", "seed", "method", "settings")  # what the parts of one recording agree on
+MOST = 100  # times that a sample can occur in an epoch; a few bytes could claim any number of rows
 TYPES = {"index": ("int32", "int64"), "weight": ("float",), "batch": ("int32",)}
 
 
@@ -63,32 +64,25 @@ def write(path: Path, header: dict[str, Any], plan: Plan) -> None:
 
 def read_header(path: Path) -> dict[str, Any]:
     """The header of a part. ValueError, naming the file, when it is no part or damaged."""
-    parquet = need_parquet()
-    import pyarrow
-
-    try:
-        metadata = parquet.read_metadata(path).metadata
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    return _header(path, metadata)
+    with _open(path) as file:
+        return _header(path, file.metadata)
 
 
 def read(path: Path) -> Plan:
     """What a part says of its epoch. ValueError, naming the file, when it is no part or damaged."""
-    parquet = need_parquet()
-    import pyarrow
-
-    try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            metadata, table = file.metadata.metadata, file.read()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    header = _header(path, metadata)
-    types = {field.name: str(field.type) for field in table.schema}
-    known = all(kind in TYPES.get(column, ()) for column, kind in types.items())
-    if not known or "index" not in types or any(column.null_count for column in table.columns):
-        raise _strange(path, f"has the columns {types}")
-    columns = {column: table[column].to_numpy() for column in types}
+    with _open(path) as file:
+        metadata, header = file.metadata.metadata, _header(path, file.metadata)
+        types = [(field.name, str(field.type)) for field in file.schema_arrow]
+        columns = dict(types)
+        if "index" not in columns or len(columns) < len(types) or any(t not in TYPES.get(c, ()) for c, t in types):
+            raise _strange(path, f"has the columns {columns}")
+        try:
+            table = file.read()
+        except _arrow_errors() as error:
+            raise _damaged(path, error) from None
+    if any(column.null_count for column in table.columns):
+        raise _strange(path, f"has the columns {columns} with empty fields")
+    columns = {column: table[column].to_numpy() for column in table.column_names}
     if metadata.get(DIGEST) != _digest(metadata[HEADER], columns):
         raise _damaged(path, "header and columns do not match their digest")
     indices = torch.from_numpy(columns["index"].astype(np.int64))
@@ -115,12 +109,23 @@ def need_parquet() -> Any:
     return pyarrow.parquet
 
 
-def _header(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    text = (metadata or {}).get(HEADER)
+def _open(path: Path) -> Any:
+    """The opened file, footer and schema read. ValueError when it is damaged."""
+    parquet = need_parquet()
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        assert file.schema_arrow is not None  # read now, so that a damaged one shows here
+        return file
+    except _arrow_errors() as error:
+        raise _damaged(path, error) from None
+
+
+def _header(path: Path, metadata: Any) -> dict[str, Any]:
+    text = (metadata.metadata or {}).get(HEADER)
     if text is None:
         raise _strange(path, "has no header")
     try:
-        header = json.loads(text)
+        header = untrusted.parse_json(text)
         if header["version"] != VERSION:
             raise ValueError(f"its version is {header['version']!r}, this leantrain reads {VERSION}")
         for field in ("fingerprint", "method"):
@@ -138,9 +143,18 @@ def _header(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         raise _strange(path, f"has a header without {error}") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _strange(path, f"has a header that cannot be: {error}") from None
+    if metadata.num_rows > MOST * header["size"]:
+        raise _strange(path, f"claims {metadata.num_rows:,} samples in an epoch of a data set of {header['size']:,}")
     if path.name != name(header["epoch"]):
         raise _strange(path, f"holds epoch {header['epoch']}, which its name does not say")
     return header
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for damaged files; its out-of-memory error, of a length that is not true, among them."""
+    import pyarrow
+
+    return pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError
 
 
 def _digest(header: bytes, columns: dict[str, np.ndarray]) -> bytes:

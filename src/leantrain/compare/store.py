@@ -9,7 +9,7 @@ import numpy as np
 
 from leantrain import untrusted
 from leantrain.compare.config import CompareConfig
-from leantrain.files import write_json, write_whole
+from leantrain.files import LOCK, write_json, write_whole
 from leantrain.train.trainer import RunResult
 
 # What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
@@ -40,12 +40,14 @@ class Store:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--out {folder} is a file; give a folder.")
         if (folder / "runs").is_symlink():
-            raise ValueError(f"{folder / 'runs'} is a link; its files would be written and removed elsewhere. Unlink it.")
+            raise ValueError(
+                f"{folder / 'runs'} is a link; its files would be written and removed elsewhere. Unlink it."
+            )
         for method in config.methods:  # before hours of training
             self._paths(method)
         described = {"config": config.model_dump(mode="json"), "data": fingerprint}
         known = folder / "config.json"
-        if not known.exists() and folder.exists() and any(folder.iterdir()):
+        if not known.exists() and folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
             raise ValueError(f"--out {folder} is not empty and holds no comparison of ours. Give another folder.")
         if overwrite:
             for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
@@ -65,7 +67,7 @@ class Store:
             return None
         content = read_json(path)
         facts, epochs = (content.get(key) if isinstance(content, dict) else None for key in ("facts", "epochs"))
-        rows = epochs if isinstance(epochs, list) else [None]
+        rows: list[Any] = epochs if isinstance(epochs, list) else [None]
         known = isinstance(facts, dict) and all(isinstance(facts.get(key), int | float) for key in _NUMBERS)
         if not known or not isinstance(facts, dict) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{path} is not what a finished run leaves. Remove it; --resume then runs it again.")
@@ -124,4 +126,6 @@ def _read_counts(path: Path) -> np.ndarray:
             raise ValueError(f"it holds {mapped.dtype} of shape {mapped.shape}")
         return np.array(mapped)
     except Exception as error:  # NumPy parses the header as Python text, which raises nearly every type
-        raise ValueError(f"{path} is damaged ({error}). Remove it and the .json beside it; --resume runs it again.") from error
+        raise ValueError(
+            f"{path} is damaged ({error}). Remove it and the .json beside it; --resume runs it again."
+        ) from error

@@ -44,6 +44,13 @@ def load(spec: str, *, limit: int | None = None, image_size: int | None = None) 
         FileNotFoundError: a folder or file that should be there is not.
         ImportError: a reader's package is not installed.
     """
+    if not isinstance(spec, str):
+        raise TypeError(
+            f"data set {spec!r} must be text, such as 'digits' or 'parquet:DIR', not {type(spec).__name__}."
+        )
+    for option, value in (("limit", limit), ("image_size", image_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{option}={value!r} must be a whole number or None, not {type(value).__name__}.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}. It is a number of training samples and has to be positive.")
     if image_size is not None and image_size < 1:

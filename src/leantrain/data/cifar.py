@@ -1,13 +1,16 @@
 """CIFAR-10 and CIFAR-100 as torchvision downloads and extracts them ("python version").
 
 Those files are pickles, and unpickling runs whatever the file asks for. So they are read by an unpickler that
-knows four names and replaces all of them by inert stand-ins: nothing of NumPy, and nothing else, is called.
+knows four names and replaces all of them by inert stand-ins: nothing of NumPy, and nothing else, is called. Before,
+the instructions are read without being followed: some would fill the memory.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Sequence
+import pickletools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +20,19 @@ from torch import Tensor
 from leantrain.data.image_data import ImageData, from_arrays
 
 _PIXELS = 3 * 32 * 32
+_MOST_BYTES = 2**29  # of a file; the largest of CIFAR's has 150 MB
+_MOST_CALLS = 16  # of the stand-ins, each of which can copy what it is given; a CIFAR file makes about four
+# What is needed for containers, numbers below 2**31, text and arrays.
+_INSTRUCTIONS = frozenset(
+    [
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"),
+        *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+        *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+        *("GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    ]
+)
 
 
 def read10(folder: Path, limit: int | None, image_size: int | None) -> ImageData:
@@ -55,6 +71,8 @@ def _split(path: Path, key: str) -> tuple[Tensor, Tensor]:
             f"{path}: {len(data.raw)} bytes of type {data.dtype} for {len(labels)} labels; "
             f"expected uint8, {_PIXELS} per label. The file is damaged; extract the archive again."
         )
+    if not all(-(2**31) <= label < 2**31 for label in labels):
+        raise ValueError(f"{path}: {key!r} holds {max(labels, key=abs)}; labels count the classes from 0.")
     images = torch.frombuffer(bytearray(data.raw), dtype=torch.uint8)
     return images.view(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.int64)
 
@@ -68,8 +86,13 @@ def _names(path: Path, key: str) -> Sequence[str]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="latin1").load()
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+        raw = path.read_bytes()
+        _scan(raw)
+        content = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path} is missing. Expected the extracted CIFAR archive (python version) of torchvision."
@@ -79,6 +102,21 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a dictionary.")
     return content
+
+
+def _scan(raw: bytes) -> None:
+    """Refuse a pickle whose instructions no CIFAR file needs; none of them is followed here."""
+    puts = calls = 0
+    for instruction, argument, _ in pickletools.genops(raw):
+        if instruction.name not in _INSTRUCTIONS:
+            raise ValueError(f"it holds the instruction {instruction.name}, which no CIFAR file needs")
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            puts += 1
+            if argument is not None and argument > puts:  # the table of stored values grows up to this number
+                raise ValueError("it stores a value under a number far beyond those before it")
+        calls += instruction.name in ("REDUCE", "BUILD")
+        if calls > _MOST_CALLS:
+            raise ValueError(f"it makes more than {_MOST_CALLS} calls")
 
 
 class _Dtype:
@@ -103,6 +141,8 @@ class _Array:
             raise ValueError("an array in column order")
         self.dtype = dtype.code
         self.raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(self.raw, bytes):
+            raise ValueError("an array of something else than bytes")
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -120,7 +160,7 @@ def _encode(text: str, encoding: str) -> bytes:
 class _Unpickler(pickle.Unpickler):
     """Reads plain containers, numbers, strings and byte arrays; any other name in the file is an error."""
 
-    known: ClassVar[dict[tuple[str, str], object]] = {
+    known: ClassVar[dict[tuple[str, str], Callable[..., object]]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _Array,
@@ -130,7 +170,9 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return self.known[module, name]
+            known = self.known[module, name]
+            # A function of its own each time: a pickle may set attributes of what it was given.
+            return known if isinstance(known, type) else lambda *args: known(*args)
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it asks for {module}.{name}, which no CIFAR file needs; it may run code and was not opened"

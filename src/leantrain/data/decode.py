@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 # Formats that Pillow decodes by itself; it would hand others (EPS) to an external program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _MAX_PIXELS = 89_478_485  # Pillow's own limit: above it, a few kB can claim gigabytes
+_LARGE = 2**24  # pixels; above, one image at a time, or the pool would hold gigabytes of them
+_one_large = threading.Semaphore()
 _CHUNK = 256  # images per task of the pool; one by one, the pool costs more than a small image
 
 
@@ -41,10 +45,12 @@ def decode(source: Path | bytes, name: str, *, size: int | None = None, mode: st
     Raises:
         ValueError: not an image, truncated, too large, or of a kind that 8 bits would distort.
     """
-    image = _open(source, name)
-    image = image.convert(mode or ("L" if image.mode in ("1", "L") else "RGB"))
-    if size is not None:
-        image = _fit(image, size)
+    with ExitStack() as alone:
+        image = _open(source, name, alone)
+        mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
+        if size is not None:
+            image = _fit(image, size)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
 
@@ -79,15 +85,18 @@ def decode_all(sources: Sequence[Path | bytes], names: Sequence[str], *, size: i
 
 def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
     """(width, height) in pixels from the header alone."""
-    return _open(source, name, load=False).size
+    return _open(source, name).size
 
 
-def _open(source: Path | bytes, name: str, load: bool = True) -> Image:
+def _open(source: Path | bytes, name: str, load: ExitStack | None = None) -> Image:
+    """An image, its header read; and its pixels if ``load``, which holds back others while this one is large."""
     pil = require_extra("PIL.Image", "train")
     try:
         with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
-            if image.width * image.height <= _MAX_PIXELS:
+            if max(image.width * image.height, _tile(image)) <= _MAX_PIXELS:
                 if load:
+                    if max(image.width * image.height, _tile(image)) > _LARGE:
+                        load.enter_context(_one_large)
                     image.load()
                 opened = image
             else:
@@ -104,6 +113,12 @@ def _open(source: Path | bytes, name: str, load: bool = True) -> Image:
     if opened.mode.startswith(("I", "F")):
         raise ValueError(f"{name} has more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits.")
     return opened
+
+
+def _tile(image: Image) -> int:
+    """Pixels of a TIFF's tile, which is decoded whole even where the image is smaller; 0 without tiles."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(322, 0)) * int(tags.get(323, 0))
 
 
 def _fit(image: Image, size: int) -> Image:

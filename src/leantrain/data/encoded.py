@@ -69,7 +69,7 @@ def from_encoded(
         first, second = (LazyDataset(s.sources, s.names, s.targets, stored) for s in (train, test))
     # A file's size stands for its content; bytes are hashed themselves.
     parts = (
-        source if isinstance(source, bytes) else f"{path}\0{source.stat().st_size}".encode()
+        source if isinstance(source, bytes) else f"{path}\0{source.stat().st_size}".encode(errors="surrogateescape")
         for source, path in zip(train.sources, train.names, strict=True)
     )
     return finish(name, first, second, classes, size, parts)

@@ -19,6 +19,9 @@ _LARGE = 224  # image_size of the others, unless given
 def read(folder: Path, limit: int | None, image_size: int | None) -> ImageData:
     """Read FOLDER; the classes are the sub-folders of ``train``, in the order of their names.
 
+    Links are followed, files and class folders alike: subsets are often made of them. What they lead to is opened as
+    an image and as nothing else; folders linked within a class folder are passed over, and so are pipes and devices.
+
     Without ``image_size``, the first training image decides: square and at most 64 pixels means that all are
     used as they are, anything else means 224.
 
@@ -42,6 +45,9 @@ def _classes(split: Path) -> list[str]:
     classes = sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise ValueError(f"{split} holds no class folders; expected {split}/CLASS/*.jpg.")
+    for name in classes:
+        if not name.isprintable():
+            raise ValueError(f"{split}: the class folder {name!r} has letters in its name that cannot be printed.")
     return classes
 
 

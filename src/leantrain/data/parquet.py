@@ -6,12 +6,12 @@ An image column is a struct of ``bytes`` and ``path`` (or plain binary); labels 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from leantrain import untrusted
 from leantrain.data._extras import require_extra
 from leantrain.data.encoded import Encoded, from_encoded
 from leantrain.data.image_data import ImageData
@@ -19,6 +19,8 @@ from leantrain.data.image_data import ImageData
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label", "labels", "target")
 _TEST_NAMES = ("test", "validation", "val", "valid")
+_MOST_CLASSES = 10**6  # of labels without names: a single label must not make a list as long as it is large
+_BATCH = 1024  # rows read at once, fewer where they may be large
 
 
 def read(folder: Path, limit: int | None, image_size: int | None) -> ImageData:
@@ -35,7 +37,8 @@ def read(folder: Path, limit: int | None, image_size: int | None) -> ImageData:
     test_files = _files(folder, _TEST_NAMES)
     train, test = _table(train_files), _table(test_files)
     label = _column(train, _LABEL_COLUMNS, train_files[0])
-    classes = _class_names(train, label)
+    _check_labels(train, label, str(train_files[0]))
+    classes = _class_names(train, label, str(train_files[0]))
     return from_encoded(
         f"parquet:{folder.name}",
         _split(train, train_files, label, classes),
@@ -49,7 +52,8 @@ def read(folder: Path, limit: int | None, image_size: int | None) -> ImageData:
 def _files(folder: Path, splits: tuple[str, ...]) -> list[Path]:
     for split in splits:
         for place in (folder, folder / "data"):
-            found = sorted([*place.glob(f"{split}.parquet"), *place.glob(f"{split}-*.parquet")])
+            there = [*place.glob(f"{split}.parquet"), *place.glob(f"{split}-*.parquet")]
+            found = sorted(path for path in there if path.is_file())  # a pipe would be waited for
             if found:
                 return found
     have = ", ".join(sorted(path.name for path in folder.glob("*.parquet"))) or "no Parquet file"
@@ -63,11 +67,32 @@ def _table(files: list[Path]) -> Any:
     for path in files:
         try:
             with parquet.ParquetFile(path) as file:
-                wanted = {*_IMAGE_COLUMNS, *_LABEL_COLUMNS}
-                tables.append(file.read(columns=[n for n in file.schema_arrow.names if n in wanted]))
-        except (arrow.ArrowInvalid, OSError) as error:
+                tables.append(_read(file, path))
+        except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
-    return arrow.concat_tables(tables)
+    try:
+        return arrow.concat_tables(tables)
+    except arrow.ArrowException as error:
+        raise ValueError(f"{files[0]} and its other shards hold different columns: {error}") from error
+
+
+def _read(file: Any, path: Path) -> Any:
+    """The columns that may matter, in pieces: a few bytes can stand for the same image any number of times."""
+    arrow = require_extra("pyarrow", "train")
+    names = [name for name in file.schema_arrow.names if name in (*_IMAGE_COLUMNS, *_LABEL_COLUMNS)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"it has several columns of one name ({', '.join(names)})")
+    untrusted.check_table(path, file.metadata)
+    largest = max([1, *untrusted.group_bytes(file.metadata)])  # bytes that one row may have
+    pieces, unpacked = [], 0
+    for piece in file.iter_batches(max(1, min(_BATCH, untrusted.TABLE // 2 // largest)), columns=names):
+        unpacked += piece.nbytes
+        untrusted.check_unpacked(path.stat().st_size, unpacked)
+        pieces.append(piece)
+    schema = arrow.schema([file.schema_arrow.field(name) for name in names], file.schema_arrow.metadata)
+    table = arrow.Table.from_batches(pieces, schema) if names else arrow.table({})
+    table.validate(full=True)  # text that is no UTF-8 shows here
+    return table
 
 
 def _column(table: Any, names: tuple[str, ...], path: Path) -> str:
@@ -79,18 +104,28 @@ def _column(table: Any, names: tuple[str, ...], path: Path) -> str:
     raise ValueError(f"{path} has no column {names[0]!r} (nor {', '.join(names[1:])}); its columns are: {have}.")
 
 
-def _class_names(table: Any, label: str) -> list[str]:
+def _check_labels(table: Any, label: str, where: str) -> None:
+    types, kind = require_extra("pyarrow.types", "train"), table[label].type
+    known = (types.is_integer, types.is_boolean, types.is_null, types.is_string, types.is_large_string)
+    if not any(is_one(kind) for is_one in known):
+        raise ValueError(f"{where}: {label!r} is {kind}; labels have to be integers or strings.")
+
+
+def _class_names(table: Any, label: str, where: str) -> list[str]:
     """Names of the labels: from the metadata, the distinct strings, or the numbers up to the largest."""
     types = require_extra("pyarrow.types", "train")
     column = table[label]
     if types.is_string(column.type) or types.is_large_string(column.type):
         return sorted(name for name in column.unique().to_pylist() if name is not None)
     try:
-        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = untrusted.parse_json((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):  # written without ``datasets``, or not a ClassLabel
         known = [value for value in column.unique().to_pylist() if value is not None]
-        return [str(i) for i in range(int(max(known, default=-1)) + 1)]
+        largest = int(max(known, default=-1))
+        if largest >= _MOST_CLASSES:
+            raise ValueError(f"{where}: label {largest} is too large; labels count the classes from 0.") from None
+        return [str(i) for i in range(largest + 1)]
 
 
 def _split(table: Any, files: list[Path], label: str, classes: list[str]) -> Encoded:
@@ -98,6 +133,7 @@ def _split(table: Any, files: list[Path], label: str, classes: list[str]) -> Enc
     image = _column(table, _IMAGE_COLUMNS, files[0])
     if label not in table.column_names:
         raise ValueError(f"{where} has no column {label!r}, which the training split has.")
+    _check_labels(table, label, where)
     values = table[label].to_pylist()
     if None in values:
         raise ValueError(f"{where}, row {values.index(None)}: {label!r} is null; drop such rows.")
@@ -107,8 +143,8 @@ def _split(table: Any, files: list[Path], label: str, classes: list[str]) -> Enc
         if strange is not None:
             raise ValueError(f"{where}: label {strange!r} does not occur in the training split.")
         values = [position[v] for v in values]
-    if not all(isinstance(v, int) for v in values):
-        raise ValueError(f"{where}: {label!r} is {table[label].type}; labels have to be integers or strings.")
+    if values and not -(2**63) <= min(values) <= max(values) < 2**63:
+        raise ValueError(f"{where}: label {max(values, key=abs)} is too large; labels count the classes from 0.")
     names = [f"{where}, row {row}" for row in range(len(values))]
     return Encoded(_bytes(table[image], image, where), names, torch.tensor(values, dtype=torch.int64), where)
 

@@ -1,6 +1,7 @@
 """Feature extractors: functions of a batch that give (B, D) features, in eval mode and without gradient."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def pretrained(
         device: where the model runs.
 
     Raises:
-        ValueError: an unknown model or weights name. OSError: the weights could not be fetched.
+        ValueError: an unknown model or weights name, or a file that does not hold its weights.
+        OSError: the weights could not be fetched.
     """
     from leantrain._torchvision import import_torchvision
     from leantrain.check import one_of
@@ -88,7 +90,10 @@ def pretrained(
     local = Path(weights).suffix in (".pth", ".pt", ".safetensors")
     if local:
         model = models.get_model(name, weights=None)
-        model.load_state_dict(_read(Path(weights)))
+        try:
+            model.load_state_dict(_read(Path(weights)))
+        except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no tensors
+            raise ValueError(f"{weights} does not hold the weights of {name}: {error}") from error
         preset = published.DEFAULT.transforms()
     else:
         one_of(f"weights of {name}", weights, ["DEFAULT", *published.__members__])
@@ -119,7 +124,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected a file with the weights of the model.")
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(str(path))
-    return torch.load(path, map_location="cpu", weights_only=True)
+        from safetensors.torch import load_file as read
+    else:
+        read = partial(torch.load, map_location="cpu", weights_only=True)
+    try:
+        return read(str(path))
+    except Exception as error:  # a damaged file raises nearly every type
+        raise ValueError(f"{path} is not a readable file of weights: {error}") from error

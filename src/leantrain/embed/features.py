@@ -40,14 +40,19 @@ class Features:
     @staticmethod
     def load(path: str | Path) -> "Features":
         """Read what ``save`` wrote. ValueError, naming the file, when it is something else."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         try:
             with safe_open(str(path), framework="pt") as file:
                 facts = file.metadata() or {}
-                values = file.get_tensor("features")
-        except SafetensorError as error:
+                values, seconds = file.get_tensor("features"), float(facts.get("seconds", 0))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # SafetensorError, and for other files nearly every type
             raise ValueError(f"{path} is not a whole features file ({error}). Embed the data set again.") from error
-        return Features(
-            values, facts.get("fingerprint", ""), facts.get("extractor", ""), float(facts.get("seconds", 0))
-        )
+        if values.ndim != 2 or not values.is_floating_point():
+            raise ValueError(
+                f"{path} holds {values.dtype} of shape {tuple(values.shape)}; expected floats of shape (N, D), one row "
+                "a sample. Embed the data set again."
+            )
+        return Features(values, facts.get("fingerprint", ""), facts.get("extractor", ""), seconds)

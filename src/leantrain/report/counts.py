@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from .files import read_table
-from .results import FULL, Results
+from .results import FULL, MOST, Results
 from .verdict import RANDOM
 
 FILE = "counts.parquet"
@@ -47,6 +47,13 @@ def _of(path: Path, method: str) -> Counts:
         table = table.cast(pa.schema([("index", pa.int64()), ("label", pa.int64()), ("trained", pa.float64())]))
     except (pa.ArrowException, ValueError) as error:
         raise ValueError(f"{path}: 'index', 'label' and 'trained' must be whole numbers ({error}).") from None
+    if table["index"].null_count or table["trained"].null_count:
+        raise ValueError(f"{path}: {method!r} has rows without an 'index' or 'trained'.")
+    index, trained = table["index"].to_numpy(), table["trained"].to_numpy()
+    if len(index) and index.min() < 0:
+        raise ValueError(f"{path}: 'index' counts from 0, but holds {index.min()}.")
+    if not ((trained >= 0) & (trained <= MOST)).all():
+        raise ValueError(f"{path}: {method!r} has an impossible count in 'trained'.")
     means = table.group_by("index").aggregate([("label", "min"), ("trained", "mean")]).sort_by("index")
     return Counts(
         method=method,

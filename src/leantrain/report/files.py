@@ -1,12 +1,16 @@
 """Read the files of a results folder with errors that name the file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from leantrain import untrusted
+
+TEXTS = ("method", "control_for")  # columns that are names; all others are numbers
+LONGEST = 1000  # bytes of a name
 AGAIN = "Run `leantrain compare --out {folder}` again"
 
 
@@ -19,8 +23,8 @@ def read_json(path: Path) -> Any:
             "give that DIR, or run compare first."
         )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return untrusted.read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not complete JSON ({error}). It looks cut off or damaged. {again}.") from None
 
 
@@ -33,11 +37,64 @@ def read_table(path: Path, columns: list[str], method: str | None = None) -> pa.
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. {again}.")
     try:
-        missing = [name for name in columns if name not in pq.read_schema(path).names]
-        if missing:
-            raise ValueError(f"{path} lacks the columns {missing}; expected {columns}. {again}.")
-        rows = None if method is None else [("method", "=", method)]
-        return pq.read_table(path, columns=columns, filters=rows)
-    except (pa.ArrowException, OSError) as error:
+        # Names stay coded: written out, one long name and a few bytes of run lengths could fill the memory.
+        metadata = pq.read_metadata(path)
+        coded = [name for name in TEXTS if name in _leaves(metadata)]
+        with pq.ParquetFile(path, read_dictionary=coded, metadata=metadata) as file:
+            wanted = columns if method is None else [*columns, "method"]
+            strange = _strange(file.schema_arrow, wanted)
+            if not strange:
+                untrusted.check_table(path, metadata)
+                batches = file.iter_batches(row_groups=_groups(path, metadata, method), columns=wanted)
+                schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+                return pa.Table.from_batches([_named(batch, method, columns) for batch in batches], schema)
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not complete Parquet ({reason}). It looks cut off or damaged. {again}.") from None
+    raise ValueError(f"{path} {strange}. {again}.")
+
+
+def _strange(schema: pa.Schema, wanted: list[str]) -> str:
+    """What is wrong with the columns; nothing but names and numbers is read."""
+    missing = [name for name in wanted if name not in schema.names]
+    if missing:
+        return f"lacks the columns {missing}; expected {wanted}"
+    for name in wanted:
+        if schema.names.count(name) > 1:
+            return f"has the column {name!r} more than once"
+        kind = schema.field(name).type
+        coded = pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not pa.types.is_null(kind) and not (coded if name in TEXTS else number):
+            return f"has {kind} in the column {name!r}; expected {'names' if name in TEXTS else 'numbers'}"
+    return ""
+
+
+def _leaves(metadata: pq.FileMetaData) -> list[str]:
+    return [metadata.schema.column(place).path for place in range(len(metadata.schema))]
+
+
+def _groups(path: Path, metadata: pq.FileMetaData, method: str | None) -> list[int]:
+    """The row groups, without those whose statistics say that they do not hold ``method``."""
+    if method is None:
+        return list(range(metadata.num_row_groups))
+    fragment = next(iter(ds.dataset(path, format="parquet").get_fragments()))
+    kept = fragment.split_by_row_group(ds.field("method") == method)
+    return [group.id for part in kept for group in part.row_groups]
+
+
+def _named(batch: pa.RecordBatch, method: str | None, columns: list[str]) -> pa.RecordBatch:
+    """``columns`` of the rows of ``method``, or of all."""
+    for name in set(TEXTS) & set(batch.schema.names):
+        if not pa.types.is_null(batch[name].type):
+            longest = max(map(len, batch[name].dictionary.cast(pa.binary()).to_pylist()), default=0)
+            if longest > LONGEST:
+                raise ValueError(f"{name!r} holds a name of {longest:,} bytes")
+    if method is not None:
+        codes = batch["method"]
+        if pa.types.is_null(codes.type):
+            return batch.select(columns).slice(0, 0)
+        names = codes.dictionary.to_pylist()
+        code = names.index(method) if method in names else -1
+        batch = batch.filter(pa.array(codes.indices.fill_null(-2).to_numpy() == code))
+    return batch.select(columns)

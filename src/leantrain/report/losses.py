@@ -6,6 +6,7 @@ import numpy as np
 
 from .counts import Counts
 from .results import FULL, Results
+from .shares import by_class
 
 MOST = 3  # classes named per method
 
@@ -64,5 +65,4 @@ def _kept(counts: Counts | None) -> dict[int, float]:
     if counts is None or counts.trained.mean() == 0:
         return {}
     average = counts.trained.mean()
-    labels = np.unique(counts.label)
-    return {int(label): float(counts.trained[counts.label == label].mean() / average) for label in labels}
+    return {label: mean / average for label, mean in by_class(counts).items()}

@@ -46,9 +46,15 @@ def _strip(counts: Counts, rows: np.ndarray) -> Strip:
 def picture(images: Images, index: int) -> str:
     """``images(index)`` as a PNG data address.
 
-    Raises ValueError where the array is not uint8 of shape (H, W) or (H, W, 3).
+    Raises ValueError where the data set lacks the sample, or the array is not uint8 of shape (H, W) or (H, W, 3).
     """
-    pixels = np.asarray(images(index))
+    try:
+        pixels = np.asarray(images(index))
+    except IndexError as error:
+        raise ValueError(
+            f"counts.parquet names sample {index}, which this data set does not hold: the results were made on another "
+            "one. Give the data set that they were made on."
+        ) from error
     good = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if pixels.dtype != np.uint8 or not good or not pixels.size:
         raise ValueError(

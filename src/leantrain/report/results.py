@@ -1,6 +1,5 @@
 """The runs of a results folder as typed values. E: recorded epochs of a run."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from .files import AGAIN, read_json
 
 SCHEMA = 1
 FULL = "full"
+MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
+MOST_METHODS, MOST_RUNS = 200, 10_000  # that a page can show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,8 @@ class Results:
 
 
 def number(value: Any) -> float | None:
-    """`value` as a finite float, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """`value` as a finite float, of at most `MOST` either side of 0; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
         return None
     return float(value)
 
@@ -91,9 +92,13 @@ def load(out: Path | str) -> Results:
     entries = data.get("runs")
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} holds no runs, so there is nothing to report. {again}")
+    if len(entries) > MOST_RUNS:
+        raise ValueError(f"{path} holds {len(entries):,} runs; a report can show {MOST_RUNS:,}. {again}")
     runs = tuple(_run(entry, position, path) for position, entry in enumerate(entries))
     if not any(run.method == FULL and run.control_for is None for run in runs):
         raise ValueError(f"{path} has no run of {FULL!r}, with which every method is compared. {again}")
+    if (many := len({run.method for run in runs})) > MOST_METHODS:
+        raise ValueError(f"{path} holds {many:,} methods; a report can show {MOST_METHODS}. {again}")
     summary = data.get("summary")
     if not isinstance(summary, list) or not all(isinstance(row, dict) and "method" in row for row in summary):
         raise ValueError(f"{path}: 'summary' must be a list of rows, each with a 'method'. {again}")
@@ -123,18 +128,20 @@ def _run(entry: Any, position: int, path: Path) -> Run:
     if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
         raise ValueError(f"{where} must be an object with a 'method' name. {AGAIN.format(folder=path.parent)}.")
 
-    def need(key: str) -> float:
+    def need(key: str, least: float = 0.0, most: float = MOST) -> float:
         value = number(entry.get(key))
-        if value is None:
+        if value is None or not least <= value <= most:
             raise ValueError(
-                f"{where} ({entry['method']}): {key!r} is {entry.get(key)!r}, expected a finite number. "
+                f"{where} ({entry['method']}): {key!r} is {entry.get(key)!r}, expected a finite number from "
+                f"{least:g} to {most:g}. "
                 f"{AGAIN.format(folder=path.parent)}."
             )
         return value
 
+    track = entry.get("trajectory")
     points = [
         [number(point.get(key)) for key in ("epoch", "train_seconds", "accuracy")]
-        for point in entry.get("trajectory") or ()
+        for point in (track if isinstance(track, list) else ())
         if isinstance(point, dict)
     ]
     settings, events = entry.get("settings"), entry.get("events")
@@ -146,8 +153,8 @@ def _run(entry: Any, position: int, path: Path) -> Run:
         method=entry["method"],
         seed=int(need("seed")),
         control_for=entry.get("control_for"),
-        epochs=need("epochs"),
-        accuracy=need("accuracy"),
+        epochs=need("epochs", least=1e-9),
+        accuracy=need("accuracy", most=1.0),
         train_seconds=steady,
         preprocess_seconds=number(entry.get("preprocess_seconds")) or 0.0,
         selection_seconds=number(entry.get("selection_seconds")) or 0.0,
