@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
 except ModuleNotFoundError as error:  # the library alone does not need them
     raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error
 
@@ -158,8 +159,8 @@ def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given
     images = None
     try:
         images = _pictures(_load(settings["data"], settings.get("limit"), settings.get("image_size")))
-    except (OSError, ValueError, KeyError) as error:
-        console.print(f"[yellow]No pictures:[/] {error}", highlight=False)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        console.print(f"No pictures: {error}", markup=False, highlight=False)
     console.print(f"Report: {write(folder, images)}")
 
 
@@ -193,7 +194,7 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
 
     data = _load(config.data, config.limit, config.image_size)
     console.print(
-        f"[bold]{data.name}[/]: {len(data.targets):,} training and {len(data.test_targets):,} test samples, "
+        f"[bold]{escape(data.name)}[/]: {len(data.targets):,} training and {len(data.test_targets):,} test samples, "
         f"{len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
         f"{', '.join(map(str, config.seeds))}. Each method is followed by its equal-time control.",
         highlight=False,
@@ -206,7 +207,7 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     from leantrain.report.verdict import sentences
 
     path = write(out, _pictures(data))
-    console.print(sentences(load(out))[0], highlight=False)
+    console.print(sentences(load(out))[0], markup=False, highlight=False)
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 
@@ -229,7 +230,7 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
 
         def announce(what: str, config: Any) -> Any:
             bars.close()
-            console.print(f"[bold]{what}[/]", highlight=False)
+            console.print(f"[bold]{escape(what)}[/]", highlight=False)
             return bars.enter_context(Progress(console, config)).update if config else None
 
         study = run_study(preset, given, data, out, resume=resume, announce=announce)
@@ -283,7 +284,7 @@ def _use(threads: int | None) -> None:
 def _load(spec: str, limit: int | None, image_size: int | None) -> Any:
     from leantrain.data import load
 
-    with console.status(f"Reading {spec} ..."):
+    with console.status(f"Reading {escape(str(spec))} ..."):
         return load(spec, limit=limit, image_size=image_size)
 
 
@@ -320,13 +321,13 @@ def _checked(make: Any, given: dict[str, Any], kind: Any) -> Any:
 
 
 def _pair(text: str) -> tuple[str, str, Any]:
-    import yaml
+    from leantrain.train.config import parse_yaml
 
     name, equals, value = text.partition("=")
     method, dot, setting = name.partition(".")
     if not (equals and dot and method and setting):
         raise ValueError(f"--set {text!r} must read METHOD.SETTING=VALUE, for example --set adonis.theta=auto.")
-    return method, setting, yaml.safe_load(value)
+    return method, setting, parse_yaml(value)
 
 
 def _split(text: str) -> list[str]:
@@ -337,5 +338,7 @@ def _say(message: str, code: int) -> int:
     if not message:  # the help was shown already
         return code
     width = shutil.get_terminal_size().columns
-    Console(stderr=True, width=max(width, 80)).print(f"[red]leantrain:[/] {message}", highlight=False, soft_wrap=True)
+    Console(stderr=True, width=max(width, 80)).print(
+        f"[red]leantrain:[/] {escape(message)}", highlight=False, soft_wrap=True
+    )
     return code

@@ -51,15 +51,22 @@ def occupied(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    path = folder / LOCK
+    while True:
+        place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(place, 200).decode(errors="replace").strip() or "another process"
+            os.close(place)
             raise ValueError(f"{folder} is in use by {owner}. Wait for it, or give another --out.") from None
+        if path.exists() and os.fstat(place).st_ino == path.stat().st_ino:
+            break
+        os.close(place)  # its owner removed it between our opening and locking it
+    try:
         os.ftruncate(place, 0)
         os.write(place, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(place)

@@ -158,3 +158,9 @@ def test_without_a_command_the_help_is_shown(monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "compare" in shown.out
     assert shown.err == ""
+
+
+@pytest.mark.parametrize("words", [("--data", "[/red]"), ("--set", "adonis.theta=[1"), ("--methods", "ids@../../x")])
+def test_odd_text_is_a_message_not_a_traceback(monkeypatch, tmp_path, capsys, words):
+    assert run(monkeypatch, "compare", "--out", tmp_path / "o", *SMALL, *words) == 2
+    assert "leantrain:" in capsys.readouterr().err

@@ -55,3 +55,15 @@ def test_afterwards_the_folder_is_free(tmp_path):
     for _ in range(2):
         with occupied(tmp_path / "new"):
             pass
+
+
+def test_no_lock_is_left_behind_and_no_link_followed(tmp_path):
+    with occupied(tmp_path / "out"):
+        assert (tmp_path / "out" / ".lock").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+    target = tmp_path / "precious"
+    target.write_text("keep")
+    (tmp_path / "out" / ".lock").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic link"), occupied(tmp_path / "out"):
+        pass
+    assert target.read_text() == "keep"

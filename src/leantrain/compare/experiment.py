@@ -131,6 +131,11 @@ def _do(
     elif on_epoch:
         on_epoch(job, 0.0, found[0]["accuracy"])  # nothing left to do
     facts, rows, counts = found
+    if counts is not None and len(counts) != len(data.targets):
+        raise ValueError(
+            f"{store.folder / 'runs' / job.name}.npy counts {len(counts)} samples and the data set has "
+            f"{len(data.targets)}. Remove it and the .json beside it; --resume then runs it again."
+        )
     head = {"run": job.name, "method": job.method, "control_for": job.control_for, "seed": job.seed}
     done.runs.append({name: head[name] for name in ("method", "control_for", "seed")} | facts)
     planned = {"planned": len(data.targets)}
