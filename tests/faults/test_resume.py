@@ -151,15 +151,9 @@ def test_sigterm_keeps_the_run_and_exits_with_143(tmp_path):
 
 def killed(methods: list[str], kills: int, folder: Path) -> dict:
     """What the harness says, run as a program: forking this process, which has threads, would not be safe."""
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("kills.py")),
-        "--kills",
-        str(kills),
-        "--out",
-        str(folder / "k.json"),
-    ]
-    done = subprocess.run([*command, "--methods", *methods], capture_output=True, text=True, timeout=1200)
+    harness, out = Path(__file__).with_name("kills.py"), folder / "kills.json"
+    command = [sys.executable, str(harness), "--kills", str(kills), "--out", str(out), "--methods", *methods]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 
