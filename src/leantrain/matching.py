@@ -1,5 +1,6 @@
 """What Grad-Match and Grad-Match-PB share: when to select, from what, and what is told of it."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,9 +70,9 @@ class Matching(Selector):
             self._round = due
         return Plan(self._indices, self._weights)
 
+    @abstractmethod
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         """Set the subset of ``pool``, its weights and its batches."""
-        raise NotImplementedError
 
     def _made(self, made: Gradients) -> Gradients:
         """``made``, if it is of this data set."""

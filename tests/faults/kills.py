@@ -64,7 +64,7 @@ def kill_and_resume(method: str, kills: int, workers: int, rng: random.Random, f
         process = processes.Process(target=finish, args=(config, method, folder / "killed"))
         process.start()
         if done < kills:
-            process.join(rng.uniform(0.0, 1.2 * length))
+            process.join(rng.uniform(0.3, 1.2) * length)  # before that it only reads data
             if process.is_alive() and process.pid:
                 os.kill(process.pid, signal.SIGKILL)
                 done += 1
