@@ -273,7 +273,7 @@ class Loader:
         generator of its own draws from torch's global one, which is the user's to save.
         """
         if self._resumed is not None and self._at_start is None:  # loaded, and nothing done since
-            return copy.deepcopy(self._resumed)
+            return copy.deepcopy(self._resumed) | {"ledger": self.ledger.state_dict()}
         course = self._stream.course
         if self._at_start is None or course is None or not course.dealt:  # nothing of a running epoch is done yet
             between = self._at_start is None
@@ -292,26 +292,24 @@ class Loader:
                 "position": self._position,
             }
             draws = intake.draws(self._user)
-        return copy.deepcopy(
-            {
-                "epoch": self.epoch,
-                "open": opened,
-                "selector": selector,
-                "ledger": self.ledger.state_dict(),
-                "generators": draws,
-                "running": running,
-                "stats": self.stats.state_dict(),
-            }
-        )
+        state = {
+            "epoch": self.epoch,
+            "open": opened,
+            "selector": selector,
+            "generators": draws,
+            "running": running,
+            "stats": self.stats.state_dict(),
+        }
+        return copy.deepcopy(state) | {"ledger": self.ledger.state_dict()}  # a copy already, and the largest part
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``, with a loader made in the same way. The next iteration goes on in that epoch."""
-        state = copy.deepcopy(state)
         missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats"} - state.keys()
         if missing:
             raise ValueError(f"This is not a Loader's state: it lacks {', '.join(sorted(missing))}.")
         intake.set_draws(self._user, state["generators"])
         self.ledger.load_state_dict(state["ledger"])
+        state = copy.deepcopy({name: value for name, value in state.items() if name != "ledger"})
         self.selector.load_state_dict(state["selector"])
         self.stats.load_state_dict(state["stats"])
         self.epoch, self._stream.open, self._plan = state["epoch"], state["open"], None

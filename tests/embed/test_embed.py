@@ -80,8 +80,8 @@ def test_files_keep_the_features_and_refuse_another_data_set(tmp_path):
 
 
 def test_a_pretrained_extractor_normalises_resizes_and_stops_before_the_head(tmp_path):
-    if find_spec("timm") is None:  # installed together with torchvision
-        pytest.skip("needs torchvision")
+    if find_spec("torchvision") is None:  # asked for without importing it, which takes our own way in
+        pytest.skip('needs torchvision: pip install "leantrain[vision]"')
     from leantrain._torchvision import import_torchvision
 
     models = import_torchvision().models
