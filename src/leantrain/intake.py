@@ -54,6 +54,13 @@ def twin(loader: DataLoader[Any], stream: Stream, *, keep_samples: bool) -> Data
     )
 
 
+def read(loader: DataLoader[Any], indices: Tensor) -> Any:
+    """The samples ``indices`` (B,) as ``loader`` would give them, read here and now."""
+    unused = torch.Generator()  # a DataLoader draws a seed for its workers, of which there are none
+    batches = [indices.tolist()]
+    return next(iter(DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=unused)))
+
+
 def labels(dataset: Any, targets: Any, size: int) -> Tensor | None:
     """(N,) int64 class labels: those given; else the data set's own, through ``Subset``; else None."""
     given = targets is not None

@@ -4,26 +4,31 @@ N = size of the data set, B = samples of a batch, K = samples kept of it.
 """
 
 import copy
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from leantrain import batches, check, intake
+from leantrain.agreement import agreed_plan, check_ranks
+from leantrain.exchange import Exchange
 from leantrain.ledger import Ledger
 from leantrain.open_batch import OpenBatch
-from leantrain.scoring import Scores, broken, check_losses, judge
+from leantrain.ranks import Ranks
+from leantrain.scoring import Scores
 from leantrain.scoring_pass import ScoringPass
 from leantrain.selector import Plan, Run, Selector
 from leantrain.stats import Stats
-from leantrain.stream import Course, Request, Stream
+from leantrain.stream import LEADING, Course, Request, Stream
+from leantrain.training_loss import Nonfinite, TrainingLoss
 
-Nonfinite = Literal["raise", "skip", "keep"]
+log = logging.getLogger("leantrain")
 
 
 def wrap(
@@ -92,30 +97,36 @@ class Loader:
                 "wrap(loader, ..., score=leantrain.scorer(model, F.cross_entropy))."
             )
         self.selector = selector
+        check.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
+        self.ranks = Ranks()
         self.ledger = Ledger(size)
         self.stats = Stats()
         self.epoch = 0
         self._user = loader
         self._score = score
-        self._nonfinite = check.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
-        self._scoring = ScoringPass(score, selector, self.ledger, self.stats, strict=nonfinite == "raise")
+        self._exchange = Exchange(self.ledger, self.ranks)
+        self._scoring = ScoringPass(score, selector, self._exchange, self.stats, strict=nonfinite == "raise")
+        self._training_loss = TrainingLoss(selector, self._exchange, self.stats, nonfinite)
         self._run = Run(
             size=size,
-            batch_size=getattr(loader.batch_sampler, "batch_size", None) or 1,
+            batch_size=(getattr(loader.batch_sampler, "batch_size", None) or 1) * self.ranks.count,
             epochs=None if epochs is None else check.positive("epochs", epochs),
             seed=check.integer("seed", seed, least=0),
             ledger=self.ledger,
             targets=intake.labels(loader.dataset, targets, size),
             fingerprint=intake.fingerprint(loader.dataset),
+            writes=self.ranks.rank == 0,
         )
+        check_ranks(loader.sampler, self.ranks)
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
-        self._stream = Stream(loader, selector, self._run, self.stats)
+        self._stream = Stream(loader, selector, self._run, self.stats, self.ranks)
         self._inner = intake.twin(loader, self._stream, keep_samples=self._samples)
         self._plan: Plan | None = None
         self._weights: Tensor | None = None  # (N,) weights of the running epoch
         self._current: Tensor | None = None  # indices of the batch handed out last
+        self._of = 0  # samples that all ranks were handed out with it
         self._position = 0.0  # share of the running epoch that is done
         self._before_plan: dict[str, Any] = {}  # the selector's state before the plan was made
         self._at_start: tuple[dict[str, Any], Tensor] | None = None  # selector's state and open batch before the epoch
@@ -201,24 +212,26 @@ class Loader:
                 )
             self._position = request.position
             if request.kind == "refresh":
-                self._scoring(self.epoch, request.indices, opened.batch(data))
+                self._scoring(self.epoch, request.indices, len(request.whole), opened.batch(data))
                 continue
             if request.kind == "train":
                 batches_given += 1
-                yield self._hand_out(request.indices, opened.batch(data))
+                yield self._hand_out(request.indices, len(request.whole), opened.batch(data))
                 continue
-            kept = request.indices
-            if request.kind == "score":
-                positions = self._judge(request, opened.batch(data))
-                kept, data = kept[positions], opened.take(data, positions)
-            opened.add(kept, data)
-            self._stream.open = opened.indices
-            while len(opened) >= self._stream.least:
+            if request.number == LEADING:
+                opened.add(request.indices, data)
+            else:
+                positions = self._choose(request, opened, data)
+                opened.add(request.indices[positions], opened.take(data, positions))
+            while given := self._stream.pop():
                 batches_given += 1
-                yield self._hand_out_of(opened)
-        if len(opened) and self._stream.last_epoch and not self._stream.drop_last:
-            batches_given += 1
-            yield self._hand_out_of(opened)
+                yield self._hand_out(*given, opened.batch(opened.pop(len(given[0]))))
+        if self._stream.fresh:
+            for indices, of in self._stream.leftover():
+                batches_given += 1
+                alone = self.ranks.count == 1  # otherwise another rank may hold them
+                data = opened.pop(of) if alone else intake.read(self._inner, indices)
+                yield self._hand_out(indices, of, opened.batch(data))
         if not batches_given and not begun:
             who = type(self.selector).__name__
             warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
@@ -239,31 +252,9 @@ class Loader:
             ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.
             FloatingPointError: a NaN or infinite loss, unless ``wrap(nonfinite=...)`` says otherwise.
         """
-        indices = self.indices
-        losses = check_losses(losses, len(indices), "reduce(losses)")
-        correct, confidence = judge(logits, targets)
-        if correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
-            raise ValueError(
-                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}. Call "
-                "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
-            )
-        seen = losses.detach().float().cpu()
-        finite = bool(seen.isfinite().all())
-        if not finite and self._nonfinite == "raise":
-            raise FloatingPointError(broken(indices, seen, "training"))
+        loss = self._training_loss(self.epoch, self.indices, losses, self._weights, self._of, logits, targets)
         self._reduced = True
-        if not finite and self._nonfinite == "skip":
-            warnings.warn(broken(indices, seen, "training") + " The step is skipped.", stacklevel=2)
-            self.stats.skipped_steps += 1
-            self.ledger.record_losses(self.epoch, indices, seen)
-            return losses.new_zeros((), requires_grad=True)
-        self.stats.steps += 1
-        self.stats.trained += len(indices)
-        facts = [None if fact is None else fact.cpu() for fact in (correct, confidence)]
-        self.ledger.record_training(self.epoch, indices, seen, *facts)
-        if self._weights is None:
-            return losses.mean()
-        return (losses * self._weights[indices].to(losses)).mean()
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here: selector, ledger, open batch, position, the DataLoader's generator.
@@ -272,8 +263,10 @@ class Loader:
         trained on. The samples of an open batch are named, not held: going on reads them again. A shuffling without a
         generator of its own draws from torch's global one, which is the user's to save.
         """
+        self._exchange.flush(self.epoch)
+        ledger = self.ledger.state_dict()
         if self._resumed is not None and self._at_start is None:  # loaded, and nothing done since
-            return copy.deepcopy(self._resumed) | {"ledger": self.ledger.state_dict()}
+            return copy.deepcopy(self._resumed) | {"ledger": ledger}
         course = self._stream.course
         if self._at_start is None or course is None or not course.dealt:  # nothing of a running epoch is done yet
             between = self._at_start is None
@@ -284,13 +277,13 @@ class Loader:
             plan = self._plan
             assert plan is not None
             # What is decided ahead of loading is decided again, from the epoch's start; see Stream.
-            fresh = course.mode == "fresh"
-            selector, opened = (self.selector.state_dict(), self._stream.open) if fresh else self._at_start
+            selector, opened = self._at_start
             running = {
                 "plan": {field.name: getattr(plan, field.name) for field in fields(plan)},
                 "course": {field.name: getattr(course, field.name) for field in fields(course)},
                 "position": self._position,
             }
+            selector = self.selector.state_dict() if self._stream.fresh else selector
             draws = intake.draws(self._user)
         state = {
             "epoch": self.epoch,
@@ -299,14 +292,22 @@ class Loader:
             "generators": draws,
             "running": running,
             "stats": self.stats.state_dict(),
+            "ranks": self.ranks.count,
         }
-        return copy.deepcopy(state) | {"ledger": self.ledger.state_dict()}  # a copy already, and the largest part
+        return copy.deepcopy(state) | {"ledger": ledger}  # a copy already, and the largest part
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``, with a loader made in the same way. The next iteration goes on in that epoch."""
-        missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats"} - state.keys()
+        missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats", "ranks"} - state.keys()
         if missing:
             raise ValueError(f"This is not a Loader's state: it lacks {', '.join(sorted(missing))}.")
+        if state["ranks"] != self.ranks.count:
+            if state["running"]:
+                raise ValueError(
+                    f"This is the state of a loader on {state['ranks']} ranks within epoch {state['epoch']}; here are "
+                    f"{self.ranks.count}. Go on with {state['ranks']}, or from a state saved between two epochs."
+                )
+            log.warning("Epoch %d: from %d ranks to %d.", state["epoch"], state["ranks"], self.ranks.count)
         intake.set_draws(self._user, state["generators"])
         self.ledger.load_state_dict(state["ledger"])
         state = copy.deepcopy({name: value for name, value in state.items() if name != "ledger"})
@@ -321,7 +322,8 @@ class Loader:
 
     def _start_epoch(self) -> bool:
         """Get everything ready for the epoch's first batch, or the next one of a resumed epoch; True for the latter."""
-        plan = self.plan
+        check_ranks(self.sampler, self.ranks)
+        self._plan = plan = agreed_plan(self.plan, self.ranks)
         self._weights = None
         if plan.weights is not None:
             self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
@@ -352,6 +354,8 @@ class Loader:
                 stacklevel=3,
             )
             self._rate_is_followed = True  # said once
+        self._stream.close()
+        self._exchange.flush(self.epoch)
         self.selector.end_epoch(self.epoch)
         self.epoch += 1
         self._at_start = self._resumed = None
@@ -379,18 +383,17 @@ class Loader:
             self.stats.fetch_cost.append(waited / len(request.indices))
             yield request, data
 
-    def _judge(self, request: Request, batch: Any) -> Tensor:
-        """Score a batch and ask the selector: (K,) kept positions."""
-        losses = self._scoring(self.epoch, request.indices, batch)
-        usable = losses.isfinite().nonzero().flatten()
-        return usable[self._stream.select(request.number, request.indices[usable], losses[usable])]
+    def _choose(self, request: Request, opened: OpenBatch, data: Any) -> Tensor:
+        """What of a batch is kept: this rank's (K,) positions. All ranks decide on the losses of all."""
+        kept = torch.arange(len(request.whole))
+        if request.kind == "score":
+            losses = self._scoring(self.epoch, request.indices, len(request.whole), opened.batch(data))
+            losses = torch.cat(self.ranks.gather(losses))
+            kept = losses.isfinite().nonzero().flatten()
+            kept = kept[self._stream.select(request.number, request.whole[kept], losses[kept])]
+        return self._stream.keep(request, kept)
 
-    def _hand_out_of(self, opened: OpenBatch) -> Any:
-        indices, data = opened.pop(self._stream.batch_size or 1)
-        self._stream.open = opened.indices
-        return self._hand_out(indices, opened.batch(data))
-
-    def _hand_out(self, indices: Tensor, batch: Any) -> Any:
-        self._current = indices
+    def _hand_out(self, indices: Tensor, of: int, batch: Any) -> Any:
+        self._current, self._of = indices, of
         pin = self._samples and self._user.pin_memory and torch.cuda.is_available()
         return batches.pin(batch) if pin else batch

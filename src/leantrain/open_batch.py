@@ -39,12 +39,12 @@ class OpenBatch:
             self._pieces.append(data)
             self.indices = torch.cat([self.indices, indices])
 
-    def pop(self, size: int) -> tuple[Tensor, Any]:
-        """The first ``size`` samples, or all where there are fewer: their indices and data."""
+    def pop(self, size: int) -> Any:
+        """The data of the first ``size`` samples, or of all where there are fewer."""
         whole, positions = self._join(), torch.arange(len(self))
         self._pieces = [self.take(whole, positions[size:])] if len(self) > size else []
-        given, self.indices = self.indices[:size], self.indices[size:]
-        return given, self.take(whole, positions[:size])
+        self.indices = self.indices[size:]
+        return self.take(whole, positions[:size])
 
     def take(self, data: Any, positions: Tensor) -> Any:
         """``data`` of the samples at ``positions`` (K,)."""

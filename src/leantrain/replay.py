@@ -53,11 +53,11 @@ class Record(Around):
         settings = json.dumps(self.selector.settings(), default=lambda value: type(value).__name__)
         facts = run.fingerprint, run.size, run.seed, _method(self.selector), json.loads(settings)
         self._facts = dict(zip(recording.SAME, facts, strict=True))
-        if not self.overwrite:
+        if run.writes and not self.overwrite:
             self._check_same(recording.parts(self._folder))
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
-        if not self._begun:
+        if self.run.writes and not self._begun:
             self._begin(epoch)
         self._plan = self.selector.plan(epoch, pool)
         return self._plan
@@ -75,12 +75,14 @@ class Record(Around):
         assert self._plan is not None, "an epoch ended that was not planned"
         plan = self._plan if self.loss_age(epoch) is None else self._chosen(self._plan)
         super().end_epoch(epoch)
+        self._plan, self._kept = None, []
+        if not self.run.writes:
+            return
         for number, part in recording.parts(self._folder).items():
             if number >= epoch:  # of the run that this one replaces
                 part.unlink(missing_ok=True)
         header = self._facts | {"epoch": epoch, "epochs": self.run.epochs, "lr_factor": float(plan.lr_factor)}
         recording.write(self._folder / recording.name(epoch), header, plan)
-        self._plan, self._kept = None, []
 
     def _chosen(self, plan: Plan) -> Plan:
         """What was kept of ``plan``."""

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from leantrain import batches
-from leantrain.ledger import Ledger
+from leantrain.exchange import SCORES, Exchange
 from leantrain.scoring import Scores, broken, check_losses
 from leantrain.selector import Selector
 from leantrain.stats import Stats
 
 
 class ScoringPass:
-    """Callable that gives the (B,) float32 losses of a batch on the CPU and notes all that is told in the ledger.
+    """Callable that gives the (B,) float32 losses of a batch on the CPU and notes all that is told.
 
     Args:
         score: the user's scoring function, None where the selector needs none.
@@ -26,14 +26,15 @@ class ScoringPass:
         self,
         score: Callable[[Any], Tensor | Scores] | None,
         selector: Selector,
-        ledger: Ledger,
+        exchange: Exchange,
         stats: Stats,
         *,
         strict: bool,
     ) -> None:
-        self.score, self.selector, self.ledger, self.stats, self.strict = score, selector, ledger, stats, strict
+        self.score, self.selector, self.exchange, self.stats, self.strict = score, selector, exchange, stats, strict
 
-    def __call__(self, epoch: int, indices: Tensor, batch: Any) -> Tensor:
+    def __call__(self, epoch: int, indices: Tensor, of: int, batch: Any) -> Tensor:
+        """``indices`` (B,) are this rank's of the ``of`` samples that all ranks score now."""
         assert self.score is not None
         start = time.perf_counter()
         if self.selector.scale_factor != 1:
@@ -50,9 +51,9 @@ class ScoringPass:
                 "return leantrain.Scores(losses, correct, confidence)."
             )
         facts = [None if fact is None else fact.cpu() for fact in (scores.correct, scores.confidence)]
-        self.ledger.record_scores(epoch, indices, losses, *facts)
+        self.exchange.note(SCORES, epoch, indices, losses, *facts)
         spent = time.perf_counter() - start
-        self.stats.scored += len(losses)
+        self.stats.scored += of
         self.stats.score_seconds += spent
         self.stats.score_cost.append(spent / len(losses))
         return losses

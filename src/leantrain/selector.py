@@ -89,12 +89,13 @@ class Run:
 
     Args:
         size: N, the number of samples.
-        batch_size: samples in a training batch (rho).
+        batch_size: samples in a training batch (rho), over all ranks.
         epochs: length of the training, or None when ``wrap`` was not told.
         seed: seed of every private random stream.
         ledger: the per-sample facts, shared by all selectors of the run.
         targets: (N,) int64 class labels, or None when unknown.
         fingerprint: names the data set, so that a ranking made for another one is refused.
+        writes: whether this process is the one of several ranks that writes files.
     """
 
     size: int
@@ -104,6 +105,7 @@ class Run:
     ledger: Ledger
     targets: Tensor | None = None
     fingerprint: str = ""
+    writes: bool = True
 
     def need_epochs(self, who: str) -> float:
         """The length of the training; a ValueError that says how to give it when unknown."""
