@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from leantrain.ranks import Ranks, world
@@ -63,14 +63,20 @@ def agreed_order(order: Tensor, sampler: Any, ranks: Ranks) -> Tensor:
     return joined[first]
 
 
-def check_ranks(sampler: Any, ranks: Ranks) -> None:
-    """Raise where the training's ranks are not those that ``wrap`` saw, or not those that the sampler shards for."""
+def check_ranks(loader: DataLoader[Any], ranks: Ranks) -> None:
+    """Raise where the training's ranks are not those that ``wrap`` saw, or the loader does not go with them."""
     if world() != ranks.count:
         raise RuntimeError(
             f"torch.distributed has {world()} ranks now and had {ranks.count} when wrap() was called: every rank would "
             "train on all samples. Call wrap() after init_process_group(), on every rank; with Lightning, in "
             "train_dataloader()."
         )
+    if ranks.count > 1 and type(loader.batch_sampler) is not BatchSampler:
+        raise ValueError(
+            f"On several ranks wrap() makes the batches: give the DataLoader batch_size=..., not a batch_sampler of "
+            f"your own ({type(loader.batch_sampler).__name__})."
+        )
+    sampler = getattr(loader.batch_sampler, "sampler", None)
     if isinstance(sampler, DistributedSampler) and sampler.num_replicas != ranks.count:
         raise ValueError(
             f"The DistributedSampler shards over {sampler.num_replicas} ranks, and torch.distributed has {ranks.count}"

@@ -117,7 +117,7 @@ class Loader:
             fingerprint=intake.fingerprint(loader.dataset),
             writes=self.ranks.rank == 0,
         )
-        check_ranks(loader.sampler, self.ranks)
+        check_ranks(loader, self.ranks)
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
@@ -322,7 +322,7 @@ class Loader:
 
     def _start_epoch(self) -> bool:
         """Get everything ready for the epoch's first batch, or the next one of a resumed epoch; True for the latter."""
-        check_ranks(self.sampler, self.ranks)
+        check_ranks(self._user, self.ranks)
         self._plan = plan = agreed_plan(self.plan, self.ranks)
         self._weights = None
         if plan.weights is not None:
@@ -378,7 +378,7 @@ class Loader:
                     error.add_note(f"leantrain: the batch being loaded holds the samples {wanted}.")
                 raise
             request = self._stream.deal_with_next()
-            self.stats.loaded += len(request.indices)
+            self.stats.loaded += len(request.whole)
             waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
             self.stats.fetch_cost.append(waited / len(request.indices))
             yield request, data

@@ -134,14 +134,13 @@ class Stream:
         The latter are positions within ``request.indices``.
         """
         assert self.course is not None
-        start, own = 0, kept
-        for rank, part in enumerate(request.whole.tensor_split(self._ranks.count)):
-            mine = kept[(kept >= start) & (kept < start + len(part))]
-            self.course.held[rank] = torch.cat([self.course.held[rank], request.whole[mine]])
-            if rank == self._ranks.rank:
-                own = mine - start
-            start += len(part)
-        return own
+        start, parts, shares = 0, [], request.whole.tensor_split(self._ranks.count)
+        for share in shares:
+            parts.append(kept[(kept >= start) & (kept < start + len(share))] - start)
+            start += len(share)
+        held = zip(self.course.held, shares, parts, strict=True)
+        self.course.held = [torch.cat([before, share[part]]) for before, share, part in held]
+        return parts[self._ranks.rank]
 
     def pop(self, least: int | None = None) -> tuple[Tensor, int] | None:
         """The next training batch: this rank's indices, and how many samples all ranks have. None: one has too few."""
@@ -253,7 +252,7 @@ class Stream:
         order, held = course.order, course.held[self._ranks.rank]
         done = sum(len(chunk) for _, chunk in islice(self._judged(order, course.cuts), course.dealt))
         if len(held):
-            yield Request("open", held, held, LEADING, done / len(order))
+            yield Request("open", held, torch.cat(course.held), LEADING, done / len(order))
         for number, chunk in islice(self._judged(order, course.cuts), course.dealt, None):
             done += len(chunk)
             kind = "score" if self._judges(number, chunk) else "open"
