@@ -1,6 +1,7 @@
 """The command line: ``leantrain compare``, ``train``, ``demo`` and ``report``."""
 
 import contextlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -75,6 +76,7 @@ def compare(
     """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
     from leantrain.compare import CompareConfig
 
+    _check_alone()
     flags = {
         name: value
         for name, value in locals().items()
@@ -119,7 +121,7 @@ def train(
     set_: Settings = None,
     config: ConfigFile = None,
 ) -> None:
-    """Train one model with one method."""
+    """Train one model with one method; on several GPUs or machines: torchrun ... -m leantrain train ..."""
     from leantrain.train.config import TrainConfig
 
     flags = {
@@ -130,10 +132,13 @@ def train(
     }
     _use(threads)
     from leantrain.files import occupied
+    from leantrain.train.session import under_torchrun
 
     settings = _configure(TrainConfig, flags, set_, config)
-    with occupied(out):
-        _train(settings, method, seed, out, record, resume)
+    first = not under_torchrun() or os.environ["RANK"] == "0"
+    console.quiet = not first
+    with occupied(out) if first else contextlib.nullcontext():
+        _train(settings, method, seed, out, record, resume, first)
 
 
 @app.command()
@@ -241,7 +246,7 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
     console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
 
 
-def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, resume: bool) -> None:
+def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, resume: bool, first: bool) -> None:
     from rich.progress import track
 
     from leantrain.compare.environment import describe
@@ -265,13 +270,23 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
         )
         next(epochs, None)
 
-    result = run(config, data, method, seed, record=record, checkpoints=checkpoints, after_epoch=tell)
+    told = tell if first else None  # only rank 0 knows the accuracy
+    result = run(config, data, method, seed, record=record, checkpoints=checkpoints, after_epoch=told)
+    if not first:
+        return
     facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
     write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
     save = require_extra("safetensors.torch", "train").save_model
     write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
     checkpoints.finish()
     console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
+
+
+def _check_alone() -> None:
+    from leantrain.train.session import under_torchrun
+
+    if under_torchrun():
+        raise ValueError("compare runs in one process. On several ranks, train: torchrun ... -m leantrain train ...")
 
 
 def _use(threads: int | None) -> None:

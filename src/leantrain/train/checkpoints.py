@@ -1,6 +1,10 @@
-"""When a run is kept on disk, and what becomes of SIGTERM: kept, then exit code 143."""
+"""When a run is kept on disk, and what becomes of SIGTERM: kept, then exit code 143.
+
+Several ranks decide together at each step; rank 0 writes what all of them go on from, in a folder that all can read.
+"""
 
 import contextlib
+import logging
 import shutil
 import signal
 import threading
@@ -10,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from leantrain.checkpoint import load_latest, save
+from leantrain.ranks import Ranks
 
+EPOCHS = "epochs"  # folder of the checkpoint at the end of an epoch
+log = logging.getLogger("leantrain")
 TERMINATED = 143  # the exit code of a process that SIGTERM ended
 
 
@@ -19,7 +26,8 @@ class Checkpoints:
 
     Args:
         folder: of these checkpoints and nothing else.
-        seconds: between two; 0 keeps every step.
+        seconds: between two; 0 keeps every step. Several ranks also keep the end of the last epoch: there, and not
+            within an epoch, another number of ranks may go on.
     """
 
     def __init__(self, folder: Path, seconds: float = 60.0) -> None:
@@ -28,10 +36,11 @@ class Checkpoints:
         self._step = 0
         self._facts: dict[str, Any] = {}
         self._terminated = False
+        self._ranks: Ranks | None = None
 
-    def open(self, facts: dict[str, Any]) -> Any:
+    def open(self, facts: dict[str, Any], ranks: Ranks) -> Any:
         """The state of the newest whole checkpoint, or None. ``facts`` name the run; those of another are refused."""
-        self._facts = facts
+        self._facts, self._ranks = facts, ranks
 
         def check(found: dict[str, Any]) -> None:
             other = [name for name in facts if found.get(name) != facts[name]]
@@ -43,22 +52,50 @@ class Checkpoints:
                 )
 
         found = load_latest(self.folder, check=check) if self.folder.is_dir() else None
+        if found and not _fits(found.state, ranks.count):
+            before, epochs = found.state["session"]["loader"]["ranks"], self.folder / EPOCHS
+            found = load_latest(epochs, check=check) if epochs.is_dir() else None
+            if found is None:
+                raise ValueError(
+                    f"{self.folder} holds a training on {before} ranks, none of whose epochs is finished. Go on with "
+                    f"{before} ranks, or remove it to start anew."
+                )
+            log.warning(
+                "The run was on %d ranks and is on %d now: it goes on from its last whole epoch.", before, ranks.count
+            )
+        ranks.any(False)  # all have read, before one writes
+        if found and ranks.rank == 0:
+            for path in self.folder.glob("step-*"):
+                if path != found.path and found.path.parent != self.folder:
+                    shutil.rmtree(path)
         self._last = time.monotonic()
         self._step = found.step if found else 0
         return found.state if found else None
 
     def after_step(self, state: Callable[[], dict[str, Any]]) -> None:
         """Keep ``state()`` if it is time to; end the process if SIGTERM asked for it."""
+        assert self._ranks is not None, "open() comes first"
         self._step += 1
-        if self._terminated or time.monotonic() - self._last >= self.seconds:
-            save(self.folder, state(), step=self._step, facts=self._facts)
-            self._last = time.monotonic()
-        if self._terminated:
-            raise SystemExit(TERMINATED)
+        if self._ranks.any(self._terminated or time.monotonic() - self._last >= self.seconds):
+            self._save(self.folder, state())
+            if self._ranks.any(self._terminated):
+                raise SystemExit(TERMINATED)
+
+    def after_epoch(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep ``state()`` for another number of ranks to go on from, if there are several."""
+        assert self._ranks is not None, "open() comes first"
+        if self._ranks.count > 1:
+            self._save(self.folder / EPOCHS, state(), keep=1)
+
+    def _save(self, folder: Path, state: dict[str, Any], keep: int = 2) -> None:
+        if self._ranks is None or self._ranks.rank == 0:
+            save(folder, state, step=self._step, facts=self._facts, keep=keep)
+        self._last = time.monotonic()
 
     def finish(self) -> None:
         """The run is finished and its result kept: the checkpoints go. Ends the process if SIGTERM came meanwhile."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._ranks is None or self._ranks.rank == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
         if self._terminated:
             raise SystemExit(TERMINATED)
 
@@ -73,3 +110,8 @@ class Checkpoints:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _fits(state: Any, ranks: int) -> bool:
+    loader = state["session"]["loader"]
+    return loader["ranks"] == ranks or loader["running"] is None

@@ -1,19 +1,25 @@
-"""A training session: a fresh model with its optimizer, and the loop that trains it. B = samples of a batch."""
+"""A training session: a fresh model with its optimizer, and the loop that trains it. B = samples of a batch.
+
+Started by ``torchrun``, it is one of several ranks: DDP through Fabric, each with its part of every batch.
+"""
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from leantrain.data import ImageData, require_extra
 from leantrain.loader import Loader, wrap
+from leantrain.ranks import Ranks
 from leantrain.rng import generator
 from leantrain.schedule import ProgressLR
 from leantrain.scoring import scorer
@@ -65,8 +71,15 @@ class Session:
     def __init__(self, config: TrainConfig, data: ImageData, seed: int, part: Tensor | None = None) -> None:
         self.config, self.data, self.seed = config, data, seed
         self.clock = Clock()
+        self._lap: tuple[float, float] | None = None  # start of what counts as training, and pre-processing by then
         self.targets = data.targets if part is None else data.targets[part]
         self.fabric = _fabric(config)
+        self.ranks = Ranks()
+        if config.batch_size % self.ranks.count:
+            raise ValueError(
+                f"batch_size={config.batch_size} is that of all ranks together and does not divide by "
+                f"{self.ranks.count}, their number. Give one that does."
+            )
         self.module = models.build(
             config.model,
             classes=len(data.classes),
@@ -84,7 +97,7 @@ class Session:
         # No persistent workers: they would draw from the generator another number of times than a run without workers.
         self.batches = DataLoader(
             data.train if part is None else Subset(data.train, part.tolist()),
-            batch_size=config.batch_size,
+            batch_size=config.batch_size // self.ranks.count,
             shuffle=True,
             num_workers=config.workers,
             pin_memory=self.fabric.device.type == "cuda",
@@ -150,7 +163,11 @@ class Session:
             }
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on from the training step done last. The time since then is not the training's."""
+        """Everything needed to go on from the training step done last. The time since then is not the training's.
+
+        With several ranks: to be called on all of them, gives the same.
+        """
+        within = self._lap is not None
         self._end_lap()
         clock = {name: getattr(self.clock, name) for name in ("train", "preprocess", "forward", "backward")}
         state = {
@@ -160,7 +177,8 @@ class Session:
             "clock": clock,
             "running": vars(self._running) | {"before": dict(self._running.before)},
         }
-        self._start_lap()
+        if within:
+            self._start_lap()
         return state
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -176,7 +194,9 @@ class Session:
 
     def _end_lap(self) -> None:
         """Add the time since the lap's start to the training's, and of it to the pre-processing's what is that."""
-        begun, preprocessed = self._lap
+        if self._lap is None:
+            return
+        (begun, preprocessed), self._lap = self._lap, None
         preprocessing = self.clock.preprocess - preprocessed
         self.clock.train += time.perf_counter() - begun - preprocessing
         self._running.preprocess += preprocessing
@@ -199,9 +219,8 @@ class Session:
         """Within, torch draws from a stream of this step's own, whatever ran before: a resumed run drops the same."""
         device = self.fabric.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(
-                generator(self.seed, self.loader.epoch, "dropout", self.loader.stats.steps).initial_seed()
-            )
+            step = self.loader.stats.steps * self.ranks.count + self.ranks.rank
+            torch.manual_seed(generator(self.seed, self.loader.epoch, "dropout", step).initial_seed())
             yield
 
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
@@ -210,7 +229,7 @@ class Session:
 
 
 def _fabric(config: TrainConfig) -> Any:
-    """Lightning Fabric on one device, with the precision asked for."""
+    """Lightning Fabric on one device, or under ``torchrun`` on one a rank, with the precision asked for."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' was asked for, and torch sees no CUDA device. Use --device cpu.")
     if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
@@ -221,9 +240,21 @@ def _fabric(config: TrainConfig) -> Any:
     level = chatter.level
     chatter.setLevel(logging.WARNING)
     try:
-        return fabric.Fabric(accelerator=config.device, devices=1, precision=precision)
+        if not under_torchrun():
+            return fabric.Fabric(accelerator=config.device, devices=1, precision=precision)
+        ranks, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        made = fabric.Fabric(
+            accelerator=config.device, devices=local, num_nodes=ranks // local, strategy="ddp", precision=precision
+        )
+        made.launch()
+        return made
     finally:
         chatter.setLevel(level)
+
+
+def under_torchrun() -> bool:
+    """Whether this process is one of several that ``torchrun`` started."""
+    return dist.is_available() and dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -52,7 +52,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> RunResult:
-    """Train one model with one method.
+    """Train one model with one method. Under ``torchrun`` on all ranks: rank 0 evaluates and writes.
 
     Args:
         config: everything but method and seed.
@@ -79,18 +79,24 @@ def train(
     rows: list[dict[str, Any]] = []
     per_class: list[float] = []
     resume = None
-    if checkpoints and (found := checkpoints.open(run_facts(config, data, method, seed, epochs))):
+    ours = run_facts(config, data, method, seed, epochs)
+    if checkpoints and (found := checkpoints.open(ours, session.ranks)):
         rows, resume = found["rows"], found["session"]
         for row in rows:
             if after_epoch:
                 after_epoch(row)
-    save = checkpoints and (lambda: checkpoints.after_step(lambda: {"rows": rows, "session": session.state()}))
+    first, state = session.ranks.rank == 0, lambda: {"rows": rows, "session": session.state()}
+    save = checkpoints and (lambda: checkpoints.after_step(state))
     with checkpoints.on_sigterm() if checkpoints else contextlib.nullcontext():
         for row in session.fit(selector, epochs, resume=resume, after_step=save or None):
             overall = None
-            if evaluate:
-                overall, per_class = accuracy(session.model, data, session.forward, config.batch_size)
+            if evaluate and first:
+                model = session.model if session.ranks.count == 1 else session.module  # a pass through DDP is for all
+                with session.fabric.autocast():
+                    overall, per_class = accuracy(model, data, session.forward, config.batch_size)
             rows.append(row | {"accuracy": overall})
+            if checkpoints:
+                checkpoints.after_epoch(state)
             if after_epoch:
                 after_epoch(rows[-1])
     facts = _facts(session, selector, rows, epochs) | {"class_accuracy": per_class}
@@ -113,8 +119,9 @@ def accuracy(
     metrics = require_extra("torchmetrics.classification", "train")
     model.eval()
     classes = len(data.classes)
-    overall = metrics.MulticlassAccuracy(num_classes=classes, average="micro")
-    per_class = metrics.MulticlassAccuracy(num_classes=classes, average=None)
+    alone = {"num_classes": classes, "sync_on_compute": False}  # rank 0 sees all: there is nothing to wait for
+    overall = metrics.MulticlassAccuracy(average="micro", **alone)
+    per_class = metrics.MulticlassAccuracy(average=None, **alone)
     for batch in DataLoader(data.test, batch_size=max(batch_size, 256), generator=torch.Generator()):
         logits, labels = forward(model, batch)
         overall.update(logits.cpu().float(), labels)
@@ -141,6 +148,7 @@ def _facts(session: Session, selector: Selector, rows: list[dict[str, Any]], epo
         # Embedding and gradient passes and probes: in the three totals above, their time as measured.
         "aside": {"forward": clock.forward, "backward": clock.backward},
         "steps": stats.steps,
+        "ranks": session.ranks.count,
         "trajectory": [{name: row[name] for name in ("epoch", "train_seconds", "accuracy")} for row in rows],
         "events": selector.report(),
         "costs": {  # medians, in seconds a sample; decisions and plans in seconds altogether
