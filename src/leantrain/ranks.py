@@ -15,7 +15,7 @@ PIECE = 2**20  # numbers sent at once
 
 
 class Ranks:
-    """All processes of the training. Made on every one of them, in the same order as anything else collective.
+    """All processes of the training.
 
     Every method but ``share`` is collective: it waits until all ranks called it.
 
@@ -26,7 +26,13 @@ class Ranks:
 
     def __init__(self) -> None:
         self.count, self.rank = world(), dist.get_rank() if world() > 1 else 0
-        self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
+        self._made: Any = None
+
+    @property
+    def _group(self) -> Any:
+        """Made when it is first needed: until then a rank may fail on its own."""
+        self._made = self._made or dist.new_group(backend="gloo")
+        return self._made
 
     def share(self, whole: Tensor) -> Tensor:
         """This rank's part of ``whole`` (n,): the parts follow one another and differ by one in length at most."""
