@@ -268,7 +268,7 @@ class Loader:
         if self._resumed is not None and self._at_start is None:  # loaded, and nothing done since
             return copy.deepcopy(self._resumed) | {"ledger": ledger}
         course = self._stream.course
-        if self._at_start is None or course is None or not course.dealt:  # nothing of a running epoch is done yet
+        if self._at_start is None or course is None or not course.begun:  # nothing of a running epoch is done yet
             between = self._at_start is None
             selector = self.selector.state_dict() if between and self._plan is None else self._before_plan
             opened = self._stream.open if self._at_start is None else self._at_start[1]

@@ -69,6 +69,7 @@ class Course:
         dealt: requests whose batch was dealt with, those for the refresh and the leading open batch left out.
         refreshed: requests of the refresh that were.
         held: (K,) int64 of each rank: its open batch within a fresh epoch.
+        begun: whether anything was dealt with at all.
     """
 
     mode: str
@@ -77,6 +78,7 @@ class Course:
     dealt: int = 0
     refreshed: int = 0
     held: list[Tensor] = field(default_factory=list)
+    begun: bool = False
 
 
 class Stream:
@@ -112,6 +114,7 @@ class Stream:
         """The request whose batch is there: from now on it counts as dealt with."""
         request = self.requests.popleft()
         assert self.course is not None
+        self.course.begun = True
         if request.kind == "refresh":
             self.course.refreshed += 1
         elif request.number != LEADING:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import time
 import traceback
@@ -44,7 +45,7 @@ def on_ranks(count: int, function: Callable[..., Any], *args: Any, seconds: floa
                 for ours in ready:
                     rank = waiting[ours]  # pyright: ignore[reportArgumentType]
                     try:
-                        found[rank] = pipes[rank][0].recv()
+                        found[rank] = pickle.loads(pipes[rank][0].recv_bytes())
                     except EOFError:
                         found[rank] = "died"
         finally:
@@ -64,7 +65,7 @@ def _run(rank: int, count: int, folder: str, pipe: Connection, function: Callabl
         given = f"{type(error).__name__}: {error}"
         if "connection" not in given.lower():
             traceback.print_exc()
-    pipe.send(given)
+    pipe.send_bytes(pickle.dumps(given))  # copies tensors, where send() would share memory that ends with the process
     pipe.close()
     if not isinstance(given, str):
         dist.destroy_process_group()
