@@ -57,7 +57,7 @@ def on_ranks(count: int, function: Callable[..., Any], *args: Any, seconds: floa
 
 def _run(rank: int, count: int, folder: str, pipe: Connection, function: Callable[..., Any], args: Any) -> None:
     torch.set_num_threads(1)  # threads do not survive the fork
-    store = dist.FileStore(os.path.join(folder, "store"), count)
+    store = dist.FileStore(os.path.join(folder, "store"), count)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=timedelta(seconds=60))
     try:
         given = function(*args)
