@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, default_collate
 from leantrain import batches, check, intake
 from leantrain.ledger import Ledger
 from leantrain.open_batch import OpenBatch
-from leantrain.scoring import Scores, broken, check_losses, judge
+from leantrain.scoring import Scores, broken, check_losses, judge, weighted_mean
 from leantrain.scoring_pass import ScoringPass
 from leantrain.selector import Plan, Run, Selector
 from leantrain.stats import Stats
@@ -107,6 +107,7 @@ class Loader:
             ledger=self.ledger,
             targets=intake.labels(loader.dataset, targets, size),
             fingerprint=intake.fingerprint(loader.dataset),
+            drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
         )
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
@@ -263,7 +264,7 @@ class Loader:
         self.ledger.record_training(self.epoch, indices, seen, *facts)
         if self._weights is None:
             return losses.mean()
-        return (losses * self._weights[indices].to(losses)).mean()
+        return weighted_mean(losses, self._weights[indices])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here: selector, ledger, open batch, position, the DataLoader's generator.

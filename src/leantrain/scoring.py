@@ -120,6 +120,12 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
     return losses
 
 
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Mean of weight times loss, both (B,), in float32 or better: 1 / (1 - r) is not a number of half precision."""
+    dtype = torch.promote_types(losses.dtype, torch.float32)
+    return (losses.to(dtype) * weights.to(losses.device, dtype)).mean()
+
+
 def read_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     """(outputs, targets) of a batch that is a pair (inputs, targets): how batches are read unless told otherwise."""
     if not isinstance(batch, list | tuple) or len(batch) != 2:

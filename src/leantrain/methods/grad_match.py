@@ -126,7 +126,7 @@ class GradMatchPB(Matching):
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
-        batches = pool[partition].split(self.run.batch_size)
+        batches = self.run.batches(pool[partition])
         units, other = Batches(Samples(made.delta, made.features), batches), self._validated(made)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
         count = check.portion(self.keep_ratio, len(batches))

@@ -35,7 +35,7 @@ class RandomPB(Selector):
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         seed, choice = self.run.seed, epoch - epoch % self.select_every
-        batches = pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))].split(self.run.batch_size)
+        batches = self.run.batches(pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))])
         count = check.portion(self.keep_ratio, len(batches))
         chosen = torch.randperm(len(batches), generator=generator(seed, choice, "random-pb choice"))[:count]
         order = chosen[torch.randperm(count, generator=generator(seed, epoch, "random-pb order"))].tolist()
