@@ -36,7 +36,7 @@ def scorer(
     """A scoring function for ``wrap(score=...)``.
 
     The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
-    streams of torch are afterwards what they were.
+    streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
 
     Args:
         model: the model being trained.

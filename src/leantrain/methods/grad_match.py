@@ -93,7 +93,7 @@ class GradMatchPB(Matching):
     """Grad-Match per batch: every ``select_every`` epochs the batches, with weights, that best add up to the gradient.
 
     The batches are fixed, one seeded partition of the pool, and those selected are trained as they are, in a new order
-    each epoch.
+    each epoch. With ``drop_last=True`` in the DataLoader a short last one is none of them.
 
     Args:
         keep_ratio: share of the batches that is used, ceil(keep_ratio * M).

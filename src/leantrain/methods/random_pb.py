@@ -22,8 +22,8 @@ class RandomPB(Selector):
 
     Source: the control of the report on Grad-Match and Selective-Backprop for detection, which says: "divide train set
     into fixed batches, then randomly choose batches". Rulings where that is silent: the partition is random, a short
-    last batch is one of the batches, every epoch chooses anew unless ``select_every`` says otherwise, without
-    replacement within the epoch, and trains in a random order.
+    last batch is one of the batches (with ``drop_last=True`` in the DataLoader it is never used), every epoch chooses
+    anew unless ``select_every`` says otherwise, without replacement within the epoch, and trains in a random order.
     """
 
     keep_ratio: float = 0.3
