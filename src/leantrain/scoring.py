@@ -1,7 +1,9 @@
 """Scoring passes: the loss of each sample of a batch, without a trace left on the model. B = samples of a batch."""
 
+import contextlib
 import copy
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,6 +86,13 @@ class undisturbed:
             module.training = True
         self.rng.__exit__(*error)
         self.grad.__exit__(*error)
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Within, compiled models run as they are written: a graph compiled before would not call a new hook."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled; loading it takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def judge(outputs: Any, targets: Any) -> tuple[Tensor | None, Tensor | None]:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from leantrain import GradMatchPB, InfoBatch, RandomPB, Selector, scorer, wrap
+from leantrain.embed import embed, gradients, grand_scores, penultimate
 from toys import CLASSES, METHODS, SIZE, Numbers, made_gradients, run_epoch, wrapped
 
 LABELS = Numbers().targets
@@ -74,6 +75,27 @@ def test_batches_of_one_size_compile_once(method: str) -> None:
 
 def test_a_short_last_batch_compiles_once_more() -> None:
     assert train(InfoBatch(prune_ratio=0))[0][-1] == {"training": 2}
+
+
+@pytest.mark.parametrize("kind", ["features", "gradients", "grand"])
+def test_passes_that_look_into_a_model_see_through_its_compilation(kind: str) -> None:
+    """Again and again, beside scoring: a graph that was compiled without their hook, or with an old one, is no use."""
+    compiled, loader = Compiled(model := network()), DataLoader(task(), batch_size=BATCH)
+    score, batch = scorer(compiled.model, F.cross_entropy), next(iter(loader))
+
+    def look(model: nn.Module) -> Tensor:
+        if kind == "features":
+            return embed(loader, penultimate(model)).values
+        if kind == "grand":
+            return grand_scores(model, loader)
+        made = gradients(model, loader)()
+        return torch.cat([made.delta, made.features], dim=1)
+
+    for _ in range(3):
+        torch.testing.assert_close(look(compiled.model), look(model))
+        score(batch)
+        model[0].weight.data *= 1.5
+    assert compiled.graphs["scoring"] == 1
 
 
 @pytest.mark.parametrize("selector", [RandomPB(keep_ratio=1.0), GradMatchPB(gradients=made_gradients(), keep_ratio=1)])
