@@ -54,7 +54,13 @@ def wrap(
         seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
         nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
             model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
-            PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected.
+            PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected. With
+            a GradScaler take ``"keep"``: it skips such steps itself, and refuses one that has no gradient.
+
+    With ``drop_last=True`` in the DataLoader every training batch has the same size, so that a model under
+    ``torch.compile`` compiles its training step once; ``ComposerSB`` alone trains on smaller batches too, and a replay
+    or ``ClassFloor`` on those that were planned. Scored batches may end with a short one. Leave ``dynamic`` at its
+    default: then all sizes but the full one share a second graph, single samples a third.
 
     Raises:
         TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
@@ -116,6 +122,7 @@ class Loader:
             targets=intake.labels(loader.dataset, targets, size),
             fingerprint=intake.fingerprint(loader.dataset),
             writes=self.ranks.rank == 0,
+            drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
         )
         check_ranks(loader, self.ranks)
         selector.setup(self._run)
@@ -240,13 +247,19 @@ class Loader:
     def reduce(self, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
         """The training loss of the batch handed out last: records, weighs and averages.
 
+        With a GradScaler: ``scaler.scale(loader.reduce(losses)).backward()``, so that what is recorded is not scaled.
+        With gradients accumulated over k batches: ``(loader.reduce(losses) / k).backward()``; batches of other sizes
+        count the same, as in plain PyTorch. Call it outside of what is compiled: it takes notes, which breaks graphs.
+
         Args:
-            losses: (B,) one loss a sample, with gradient.
+            losses: (B,) one loss a sample, with gradient, of any floating type. A loss function's class weights act on
+                each sample's loss; unlike its own mean, the mean here does not divide by their sum.
             logits: (B, C) class scores, for methods that need correctness or confidence.
             targets: (B,) class labels, likewise.
 
         Returns:
-            The mean of weight times loss, a scalar to call ``backward`` on. With all weights 1 it is ``losses.mean()``.
+            The mean of weight times loss, a scalar to call ``backward`` on, in float32 or float64. Without weights it
+            is ``losses.mean()``, in their own type.
 
         Raises:
             ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.

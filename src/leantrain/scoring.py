@@ -1,7 +1,9 @@
 """Scoring passes: the loss of each sample of a batch, without a trace left on the model. B = samples of a batch."""
 
+import contextlib
 import copy
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,7 +38,7 @@ def scorer(
     """A scoring function for ``wrap(score=...)``.
 
     The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
-    streams of torch are afterwards what they were.
+    streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
 
     Args:
         model: the model being trained.
@@ -86,6 +88,13 @@ class undisturbed:
         self.grad.__exit__(*error)
 
 
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Within, compiled models run as they are written: a graph compiled before would not call a new hook."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled; loading it takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 def judge(outputs: Any, targets: Any) -> tuple[Tensor | None, Tensor | None]:
     """Correctness (B,) bool and confidence (B,) float32 of class scores (B, C) and labels (B,); None for others."""
     classification = (
@@ -118,6 +127,12 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
         )
         raise ValueError(f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}")
     return losses
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Mean of weight times loss, both (B,), in float32 or better: 1 / (1 - r) is not a number of half precision."""
+    dtype = torch.promote_types(losses.dtype, torch.float32)
+    return (losses.to(dtype) * weights.to(losses.device, dtype)).mean()
 
 
 def read_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:

@@ -96,6 +96,7 @@ class Run:
         targets: (N,) int64 class labels, or None when unknown.
         fingerprint: names the data set, so that a ranking made for another one is refused.
         writes: whether this process is the one of several ranks that writes files.
+        drop_last: whether the DataLoader leaves out a last batch that is short.
     """
 
     size: int
@@ -106,12 +107,18 @@ class Run:
     targets: Tensor | None = None
     fingerprint: str = ""
     writes: bool = True
+    drop_last: bool = False
 
     def need_epochs(self, who: str) -> float:
         """The length of the training; a ValueError that says how to give it when unknown."""
         if self.epochs is None:
             raise ValueError(f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90).")
         return self.epochs
+
+    def batches(self, samples: Tensor) -> tuple[Tensor, ...]:
+        """``samples`` (M,) cut into batches; with ``drop_last`` without a short last one, unless it is the only one."""
+        cut = samples.split(self.batch_size)
+        return cut[:-1] if self.drop_last and len(cut) > 1 and len(cut[-1]) < self.batch_size else cut
 
     def need_targets(self, who: str) -> Tensor:
         """(N,) class labels; a ValueError that says how to give them when unknown."""
@@ -216,7 +223,7 @@ class Chain(Selector):
         inner = self.right.plan(epoch, outer.indices)
         weights = inner.weights
         if outer.weights is not None:
-            weights = torch.ones(self.run.size).index_copy_(0, outer.indices, outer.weights)[inner.indices]
+            weights = torch.ones(self.run.size).index_copy_(0, outer.indices, outer.weights.float())[inner.indices]
             weights = weights if inner.weights is None else weights * inner.weights
         refresh = [part for part in (outer.refresh, inner.refresh) if part is not None]
         return Plan(

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from leantrain.exchange import LOSSES, TRAINING, Exchange
-from leantrain.scoring import broken, check_losses, judge
+from leantrain.scoring import broken, check_losses, judge, weighted_mean
 from leantrain.selector import Selector
 from leantrain.stats import Stats
 
@@ -61,6 +61,6 @@ class TrainingLoss:
         self.stats.trained += of
         facts = [None if fact is None else fact.cpu() for fact in (correct, confidence)]
         self.exchange.note(TRAINING, epoch, indices, seen, *facts)
-        loss = losses.mean() if weights is None else (losses * weights[indices].to(losses)).mean()
+        loss = losses.mean() if weights is None else weighted_mean(losses, weights[indices])
         share = len(indices) * self.exchange.ranks.count / of
         return loss if share == 1 else loss * share

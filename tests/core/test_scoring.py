@@ -131,20 +131,48 @@ def assert_untouched(before: list[Any], after: list[Any]) -> None:
     assert [before[k] for k in (1, 3, 5, 6, 7)] == [after[k] for k in (1, 3, 5, 6, 7)]
 
 
+def cumulative() -> Net:
+    """BatchNorm whose statistics are plain means over all batches so far."""
+    model = Net()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = None
+    return model
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "plain": Net,
+    "cumulative": cumulative,
+    "synchronised": lambda: nn.SyncBatchNorm.convert_sync_batchnorm(Net()),
+    "parallel": lambda: nn.DataParallel(Net()),
+    "compiled": lambda: torch.compile(Net(), backend="eager"),  # pyright: ignore[reportReturnType]
+    "compiled parts": lambda: nn.Sequential(torch.compile(Net(), backend="eager")),  # pyright: ignore
+}
+
+
+def prepared(made: Callable[[], nn.Module], mode: str, images: Tensor) -> nn.Module:
+    """A model with statistics and gradients; in training mode but for the part kept out of it, or in eval mode."""
+    model = made()
+    if mode == "train" and made is not MODELS["synchronised"]:  # that one trains on GPUs only
+        model(images).square().mean().backward()
+    return model.train(mode == "train") if mode == "eval" else model
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("fails", [False, True], ids=["", "raises"])
-def test_leaves_no_trace(mode: str, fails: bool) -> None:
-    model, (images, labels) = Net(), batch()
-    if mode == "eval":
-        model.eval()
-    else:
-        plain_loss(model(images), labels).mean().backward()
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+def test_leaves_no_trace(made: Callable[[], nn.Module], mode: str, fails: bool) -> None:
+    images, labels = batch()
+    model = prepared(made, mode, images)
     before = everything(model)
+    assert any(before[1]) == (mode == "train")
     if fails:
         with pytest.raises(ArithmeticError, match="the model fails"):
             scorer(model, F.cross_entropy)((images / 0, labels))
     else:
-        assert not scorer(model, F.cross_entropy)((images, labels)).losses.requires_grad
+        scores = scorer(model, F.cross_entropy)((images, labels))
+        assert not scores.losses.requires_grad
+        torch.testing.assert_close(scores.losses, one_by_one(model, images, labels))
     assert_untouched(before, everything(model))
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from leantrain import batches, check
 from leantrain.embed.passes import embed
-from leantrain.scoring import per_sample_loss, read_pair, undisturbed
+from leantrain.scoring import per_sample_loss, read_pair, uncompiled, undisturbed
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 
@@ -97,7 +97,7 @@ def grand_scores(
     def score(batch: Any) -> Tensor:
         device = next(model.parameters()).device
         moved = batches.to(batch, device)
-        with undisturbed(model, device):
+        with undisturbed(model, device), uncompiled():
             try:
                 return vmap(norm, chunk_size=chunk_size)(moved)
             except RuntimeError:

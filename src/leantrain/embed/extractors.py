@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leantrain import batches
-from leantrain.scoring import undisturbed
+from leantrain.scoring import uncompiled, undisturbed
 
 
 def penultimate(
@@ -40,7 +40,7 @@ def penultimate(
         caught: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
-            with undisturbed(model, device):
+            with undisturbed(model, device), uncompiled():
                 moved = batches.to(batch, device)
                 forward(model, moved) if forward else model(moved[0])
         finally:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from leantrain import batches, intake
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
-from leantrain.scoring import read_pair, undisturbed
+from leantrain.scoring import read_pair, uncompiled, undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _factors(
     caught: list[tuple[Any, Any]] = []
     hook = head.register_forward_hook(lambda module, inputs, output: caught.append((inputs[0], output)))
     try:
-        with undisturbed(model, device):
+        with undisturbed(model, device), uncompiled():
             targets = forward(model, batches.to(batch, device))[1]
     finally:
         hook.remove()

@@ -93,7 +93,7 @@ class GradMatchPB(Matching):
     """Grad-Match per batch: every ``select_every`` epochs the batches, with weights, that best add up to the gradient.
 
     The batches are fixed, one seeded partition of the pool, and those selected are trained as they are, in a new order
-    each epoch.
+    each epoch. With ``drop_last=True`` in the DataLoader a short last one is none of them.
 
     Args:
         keep_ratio: share of the batches that is used, ceil(keep_ratio * M).
@@ -126,7 +126,7 @@ class GradMatchPB(Matching):
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
-        batches = pool[partition].split(self.run.batch_size)
+        batches = self.run.batches(pool[partition])
         units, other = Batches(Samples(made.delta, made.features), batches), self._validated(made)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
         count = check.portion(self.keep_ratio, len(batches))

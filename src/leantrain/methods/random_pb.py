@@ -22,8 +22,8 @@ class RandomPB(Selector):
 
     Source: the control of the report on Grad-Match and Selective-Backprop for detection, which says: "divide train set
     into fixed batches, then randomly choose batches". Rulings where that is silent: the partition is random, a short
-    last batch is one of the batches, every epoch chooses anew unless ``select_every`` says otherwise, without
-    replacement within the epoch, and trains in a random order.
+    last batch is one of the batches (with ``drop_last=True`` in the DataLoader it is never used), every epoch chooses
+    anew unless ``select_every`` says otherwise, without replacement within the epoch, and trains in a random order.
     """
 
     keep_ratio: float = 0.3
@@ -35,7 +35,7 @@ class RandomPB(Selector):
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         seed, choice = self.run.seed, epoch - epoch % self.select_every
-        batches = pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))].split(self.run.batch_size)
+        batches = self.run.batches(pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))])
         count = check.portion(self.keep_ratio, len(batches))
         chosen = torch.randperm(len(batches), generator=generator(seed, choice, "random-pb choice"))[:count]
         order = chosen[torch.randperm(count, generator=generator(seed, epoch, "random-pb order"))].tolist()

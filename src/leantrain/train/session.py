@@ -208,9 +208,10 @@ class Session:
             logits = self.model(inputs)
         labels = labels.to(self.fabric.device)
         loss = loader.reduce(F.cross_entropy(logits, labels, reduction="none"), logits, labels)
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        if loss.grad_fn is not None:  # of a skipped step; a loss scaler refuses to step without gradients
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         schedule.step()
         return loss.detach()
 
