@@ -1,6 +1,6 @@
 """The kill harness: train in a process of its own, kill it at a random moment, resume, until the training ends.
 
-python tests/faults/kills.py --kills 100 --out results/reliability/kills.json
+python tests/faults/kills.py --endings 4 --kills 2 --out results/reliability/kills.json
 """
 
 import argparse
@@ -46,67 +46,69 @@ def finish(config: TrainConfig, method: str, folder: Path) -> None:
     os.replace(folder / "end.part", folder / "end.safetensors")
 
 
-def kill_and_resume(method: str, kills: int, workers: int, rng: random.Random, folder: Path) -> dict[str, Any]:
-    """Kill a training of ``method`` ``kills`` times; what came of it, beside the straight run."""
+def kill_and_resume(
+    method: str, endings: int, kills: int, workers: int, rng: random.Random, folder: Path
+) -> dict[str, Any]:
+    """``endings`` trainings of ``method``, each killed ``kills`` times; what came of them, beside the straight run."""
     config = TrainConfig(limit=150, width=4, epochs=4, batch_size=32, device="cpu", workers=workers, settings=SETTINGS)
     processes = multiprocessing.get_context("fork")
-    (folder / "straight").mkdir()
-    (folder / "killed").mkdir()
+    straight, killed = folder / "straight", folder / "killed"
+    straight.mkdir()
     start = time.monotonic()
-    straight = processes.Process(target=finish, args=(config, method, folder / "straight"))
-    straight.start()
-    straight.join()
+    process = processes.Process(target=finish, args=(config, method, straight))
+    process.start()
+    process.join()
     length = time.monotonic() - start
-    done = starts = at_once = 0
-    while not (folder / "killed" / "end.safetensors").exists():
-        starts += 1
-        assert starts < 20 * (kills + 1), f"{method} does not come to its end"
-        process = processes.Process(target=finish, args=(config, method, folder / "killed"))
-        process.start()
-        if done < kills:
-            process.join(rng.uniform(0.3, 1.2) * length)  # before that it only reads data
-            if process.is_alive() and process.pid:
-                os.kill(process.pid, signal.SIGKILL)
-                done += 1
-                at_once += not (folder / "killed" / "checkpoints").exists()
-        process.join()
-        if done < kills and (folder / "killed" / "end.safetensors").exists():  # it came through: once more
-            shutil.rmtree(folder / "killed")
-            (folder / "killed").mkdir()
-    ours, theirs = (load_file(folder / name / "end.safetensors") for name in ("killed", "straight"))
-    different = [name for name in theirs if not torch.equal(ours[name], theirs[name])]
-    return {
-        "method": method,
-        "workers": workers,
-        "kills": done,
-        "before_the_first_checkpoint": at_once,
-        "starts": starts,
-        "differences": len(different),
-    }
+    told = {"kills": 0, "before_the_first_checkpoint": 0, "starts": 0, "differences": 0}
+    for _ in range(endings):
+        killed.mkdir()
+        done = starts = 0
+        while not (killed / "end.safetensors").exists():
+            starts += 1
+            assert starts < 20 * (kills + 1), f"{method} does not come to its end"
+            process = processes.Process(target=finish, args=(config, method, killed))
+            process.start()
+            if done < kills:
+                process.join(rng.uniform(0.3, 1.2) * length)  # before that it only reads data
+                if process.is_alive() and process.pid:
+                    os.kill(process.pid, signal.SIGKILL)
+                    done += 1
+                    told["before_the_first_checkpoint"] += not (killed / "checkpoints").exists()
+            process.join()
+            if done < kills and (killed / "end.safetensors").exists():  # it came through: once more
+                shutil.rmtree(killed)
+                killed.mkdir()
+        ours, theirs = (load_file(place / "end.safetensors") for place in (killed, straight))
+        told["differences"] += any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+        told["kills"] += done
+        told["starts"] += starts
+        shutil.rmtree(killed)
+    return {"method": method, "workers": workers, "endings": endings, **told}
 
 
-def table(kills: int, seed: int, methods: list[str]) -> dict[str, Any]:
-    """At least ``kills`` kills spread over ``methods``, with 0 and 2 workers in turn."""
+def table(endings: int, kills: int, seed: int, methods: list[str]) -> dict[str, Any]:
+    """``endings`` endings of each of ``methods`` after ``kills`` kills each, with 0 and 2 workers in turn."""
     from leantrain.compare.environment import describe
 
     rng, rows = random.Random(seed), []
-    each = -(-kills // len(methods))
     for number, method in enumerate(methods):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(kill_and_resume(method, each, 2 * (number % 2), rng, Path(folder)))
+            rows.append(kill_and_resume(method, endings, kills, 2 * (number % 2), rng, Path(folder)))
         print(json.dumps(rows[-1]), flush=True)
-    totals = {name: sum(row[name] for row in rows) for name in ("kills", "starts", "differences")}
+    names = ("endings", "kills", "starts", "differences")
+    totals = {name: sum(row[name] for row in rows) for name in names}
     return {"seed": seed, **totals, "rows": rows, "environment": describe("cpu")}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="kill trainings at random moments and resume them")
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--endings", type=int, default=4, help="of each method")
+    parser.add_argument("--kills", type=int, default=2, help="before each ending")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", nargs="*", default=[], help="all by default")
     options = parser.parse_args()
-    found = table(options.kills, options.seed, options.methods or ALL)
+    found = table(options.endings, options.kills, options.seed, options.methods or ALL)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     sys.exit(found["differences"] > 0)
