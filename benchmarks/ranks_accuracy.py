@@ -2,8 +2,8 @@
 
     python benchmarks/ranks_accuracy.py --data parquet:DIR --out results/reliability/ranks-accuracy.json
 
-Each training is one call of ``leantrain train``, on several ranks started by ``torchrun``. BatchNorm sees a rank's part of
-the batch only, as in any DDP training, so weights differ; accuracy must not, beyond what another seed changes.
+Each training is one call of ``leantrain train``, on several ranks started by ``torchrun``. BatchNorm sees only a rank's
+part of the batch, as in any DDP training, so weights differ; accuracy must not, beyond what another seed changes.
 """
 
 import argparse
