@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, default_collate
 from leantrain import batches, check, intake
 from leantrain.ledger import Ledger
 from leantrain.open_batch import OpenBatch
+from leantrain.reading import Reading, Unreadable
 from leantrain.scoring import Scores, broken, check_losses, judge
 from leantrain.scoring_pass import ScoringPass
 from leantrain.selector import Plan, Run, Selector
@@ -35,6 +36,7 @@ def wrap(
     targets: Any = None,
     seed: int = 0,
     nonfinite: Nonfinite = "raise",
+    unreadable: Unreadable = "raise",
 ) -> "Loader":
     """Wrap a DataLoader so that it gives only the samples worth training on.
 
@@ -50,11 +52,15 @@ def wrap(
         nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
             model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
             PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected.
+        unreadable: what to do when the data set raises an exception for a sample. ``"raise"`` stops with the sample's
+            name. ``"skip"`` leaves it out of its batch, which then is smaller, warns and counts it in
+            ``stats.unreadable``; where more than half of the samples tried cannot be read, it stops all the same.
 
     Raises:
         TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
     """
-    return Loader(loader, selector, score=score, epochs=epochs, targets=targets, seed=seed, nonfinite=nonfinite)
+    options = {"score": score, "epochs": epochs, "targets": targets, "seed": seed}
+    return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable)
 
 
 class Loader:
@@ -78,6 +84,7 @@ class Loader:
         targets: Any,
         seed: int,
         nonfinite: Nonfinite,
+        unreadable: Unreadable,
     ) -> None:
         if isinstance(loader, Loader):
             raise TypeError("This loader is wrapped already. Compose the selectors: wrap(loader, left | right).")
@@ -112,7 +119,9 @@ class Loader:
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
         self._stream = Stream(loader, selector, self._run, self.stats)
-        self._inner = intake.twin(loader, self._stream, keep_samples=self._samples)
+        check.one_of("unreadable", unreadable, ["raise", "skip"])
+        self._reading = Reading(unreadable, loader, self.ledger, self.stats)
+        self._inner = intake.twin(loader, self._stream, keep_samples=self._samples, tolerant=unreadable == "skip")
         self._plan: Plan | None = None
         self._weights: Tensor | None = None  # (N,) weights of the running epoch
         self._current: Tensor | None = None  # indices of the batch handed out last
@@ -369,15 +378,16 @@ class Loader:
             except StopIteration:
                 return
             except Exception as error:
-                if self._stream.requests:
-                    wanted = self._stream.requests[0].indices.tolist()
-                    error.add_note(f"leantrain: the batch being loaded holds the samples {wanted}.")
+                self._reading.explain(error, self._stream.requests)
+                del source  # its workers end now
                 raise
             request = self._stream.deal_with_next()
-            self.stats.loaded += len(request.indices)
             waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
             self.stats.fetch_cost.append(waited / len(request.indices))
-            yield request, data
+            request, data = self._reading.through(self.epoch, request, data)
+            self.stats.loaded += len(request.indices)
+            if len(request.indices):
+                yield request, data
 
     def _judge(self, request: Request, batch: Any) -> Tensor:
         """Score a batch and ask the selector: (K,) kept positions."""
