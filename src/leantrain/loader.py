@@ -378,7 +378,7 @@ class Loader:
             except StopIteration:
                 return
             except Exception as error:
-                self._reading.explain(error, self._stream.requests)
+                self._reading.explain(error, self._stream.requests, source)
                 del source  # its workers end now
                 raise
             request = self._stream.deal_with_next()

@@ -8,6 +8,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import connection
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -134,13 +135,20 @@ class Reading:
         kept = torch.tensor(data.positions, dtype=torch.int64)
         return dataclasses.replace(request, indices=request.indices[kept]), data.data
 
-    def explain(self, error: Exception, requests: Iterable[Request]) -> None:
-        """Add to ``error``, met while the first of ``requests`` was loaded, what is known: above all, which sample."""
+    def explain(self, error: Exception, requests: Iterable[Request], source: Any) -> None:
+        """Add to ``error``, met while the first of ``requests`` was loaded, what is known: above all, which sample.
+
+        Args:
+            source: the DataLoader's iterator. Where a worker of it died, ``RuntimeError`` says so in place of ``error``.
+        """
         first = next(iter(requests), None)
         if self.loader.num_workers:  # torch's frames hold its iterator in a cycle; collected late, it waits for 10 s
             traceback.clear_frames(error.__traceback__)
+        if (dead := _dead(error, source)) is not None:
+            death = RuntimeError(f"DataLoader worker (pid {dead}) is no more. {DIED}")
+            raise death from error
         if worker_died(error):
-            error.add_note(f"leantrain: {DIED}")
+            error.add_note(DIED)
         if first is None or worker_died(error):
             return
         indices = first.indices.tolist()
@@ -175,13 +183,27 @@ def worker_died(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and re.match(r"DataLoader worker \(pid", str(error)) is not None
 
 
+def _dead(error: Exception, source: Any) -> int | None:
+    """The process id of the worker whose death shows as ``error``: it is gone while its batch is fetched from it."""
+    if not isinstance(error, OSError | EOFError | RuntimeError) or worker_died(error) or _from_worker(error):
+        return None
+    workers = {worker.sentinel: worker for worker in getattr(source, "_workers", [])}
+    ended = connection.wait(list(workers), timeout=1) if workers else []
+    return workers[ended[0]].pid if ended else None
+
+
+def _from_worker(error: Exception) -> bool:
+    """Whether torch says that ``error`` was raised in a worker, which lives on."""
+    return "in DataLoader worker process" in str(error)
+
+
 def _culprit(error: Exception, loader: DataLoader[Any], indices: list[int]) -> int | None:
     """The one of ``indices`` whose reading raises ``error``: found by reading them again, one by one.
 
     None where none does so, and where reading again is no good idea: a worker said nothing, or memory ran out.
     """
     given = _text(error)
-    if isinstance(error, MemoryError) or (loader.num_workers and "in DataLoader worker process" not in given):
+    if isinstance(error, MemoryError) or (loader.num_workers and not _from_worker(error)):
         return None
     with torch.random.fork_rng([]):
         for index in indices:

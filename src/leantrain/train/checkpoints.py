@@ -26,6 +26,7 @@ class Checkpoints:
         self.folder, self.seconds = folder, seconds
         self._last = time.monotonic()
         self._step = 0
+        self._kept: int | None = None  # step of the newest whole checkpoint
         self._facts: dict[str, Any] = {}
         self._terminated = False
 
@@ -44,7 +45,7 @@ class Checkpoints:
 
         found = load_latest(self.folder, check=check) if self.folder.is_dir() else None
         self._last = time.monotonic()
-        self._step = found.step if found else 0
+        self._step, self._kept = (found.step, found.step) if found else (0, None)
         return found.state if found else None
 
     def after_step(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -52,6 +53,7 @@ class Checkpoints:
         self._step += 1
         if self._terminated or time.monotonic() - self._last >= self.seconds:
             save(self.folder, state(), step=self._step, facts=self._facts)
+            self._kept = self._step
             self._last = time.monotonic()
         if self._terminated:
             raise SystemExit(TERMINATED)
@@ -63,7 +65,23 @@ class Checkpoints:
             raise SystemExit(TERMINATED)
 
     @contextlib.contextmanager
-    def on_sigterm(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
+        """Within, SIGTERM waits for the running step; and an error says from where the run can go on."""
+        begun = self._step
+        try:
+            with self._on_sigterm():
+                yield
+        except Exception as error:
+            if self._kept is not None:
+                error.add_note(
+                    f"The checkpoint of step {self._kept} in {self.folder} is whole; --resume goes on from it."
+                )
+            elif self._step > begun:
+                error.add_note(f"No checkpoint was kept in {self.folder} yet: the run starts anew.")
+            raise
+
+    @contextlib.contextmanager
+    def _on_sigterm(self) -> Iterator[None]:
         """Within, SIGTERM waits for the running step, then keeps the run. Only the main thread can see to signals."""
         if threading.current_thread() is not threading.main_thread():
             yield

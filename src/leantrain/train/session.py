@@ -119,6 +119,7 @@ class Session:
             targets=self.targets,
             seed=self.seed,
             nonfinite=self.config.nonfinite,
+            unreadable=self.config.unreadable,
         )
         schedule = ProgressLR(self.optimizer, loader, self.config.learning_rate())
         self._running = _Epoch(_counts(loader))
@@ -131,8 +132,10 @@ class Session:
             for images, labels in loader:
                 running, begun = self._running, time.perf_counter()
                 running.rate = self.optimizer.param_groups[0]["lr"] if running.rate is None else running.rate
-                running.loss_sum += float(self._step(images, labels, schedule)) * len(labels)
-                running.seen += len(labels)
+                loss = self._step(images, labels, schedule)
+                if loss is not None:
+                    running.loss_sum += float(loss) * len(labels)
+                    running.seen += len(labels)
                 self.clock.steps.append((time.perf_counter() - begun) / len(labels))
                 if after_step:
                     after_step()
@@ -163,6 +166,17 @@ class Session:
         self._start_lap()
         return state
 
+    def check_weights(self) -> None:
+        """FloatingPointError for weights that are NaN or infinite: a loss can be finite where its gradient is not."""
+        broken = [name for name, value in self.module.state_dict().items() if not bool(value.isfinite().all())]
+        if broken:
+            more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+            raise FloatingPointError(
+                f"A training step left NaN or infinity in {', '.join(broken[:3])}{more} from finite losses. "
+                f"The latest one was on the samples {self.loader.indices.tolist()[:10]} (indices into the data set). "
+                "Look at them and the learning rate."
+            )
+
     def _load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -181,8 +195,11 @@ class Session:
         self.clock.train += time.perf_counter() - begun - preprocessing
         self._running.preprocess += preprocessing
 
-    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor:
+    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor | None:
+        """The loss of the batch; None when it was not finite and the step skipped."""
         loader = self.loader
+        skipped = loader.stats.skipped_steps
+        before = [buffer.clone() for buffer in self.module.buffers()] if self.config.nonfinite == "skip" else []
         inputs = self._prepare(images, lambda x: self.augment(x, loader.indices.to(x.device), loader.epoch))
         with self._dropout():
             logits = self.model(inputs)
@@ -192,6 +209,10 @@ class Session:
         self.optimizer.step()
         self.optimizer.zero_grad()
         schedule.step()
+        if loader.stats.skipped_steps > skipped:
+            for buffer, value in zip(self.module.buffers(), before, strict=True):  # BatchNorm took in the NaN
+                buffer.copy_(value)
+            return None
         return loss.detach()
 
     @contextlib.contextmanager
@@ -242,5 +263,7 @@ def _counts(loader: Loader) -> dict[str, Any]:
         "trained": stats.trained,
         "scored": stats.scored,
         "loaded": stats.loaded,
+        "unreadable": stats.unreadable,
+        "skipped_steps": stats.skipped_steps,
         "selection_seconds": stats.selection_seconds,
     }
