@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
-FULL = {errno.ENOSPC, errno.EDQUOT}  # the disk
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # full or failing: no fault of the input
 
 Data = Annotated[
     str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
@@ -184,7 +184,7 @@ def main() -> None:
     except FloatingPointError as error:
         sys.exit(_say(_whole(error), 1))
     except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.exit(_say(_whole(error), 1 if getattr(error, "errno", None) in FULL else 2))
+        sys.exit(_say(_whole(error), 1 if getattr(error, "errno", None) in DISK else 2))
     except Exception as error:
         from leantrain.reading import DIED, worker_died
 

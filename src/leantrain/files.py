@@ -25,7 +25,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except Exception as error:
         if (number := code(error)) is None:
             raise
-        raise OSError(number, f"{os.strerror(number)} while writing {path}. What was there before is whole") from error
+        reason = os.strerror(number) if getattr(error, "errno", number) else str(error)
+        raise OSError(number, f"{reason} while writing {path}. What was there before is whole") from error
     finally:
         partial.unlink(missing_ok=True)
 

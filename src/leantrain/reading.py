@@ -139,7 +139,7 @@ class Reading:
         """Add to ``error``, met while the first of ``requests`` was loaded, what is known: above all, which sample.
 
         Args:
-            source: the DataLoader's iterator. Where a worker of it died, ``RuntimeError`` says so in place of ``error``.
+            source: the DataLoader's iterator. Where a worker of it died, RuntimeError says so in place of ``error``.
         """
         first = next(iter(requests), None)
         if self.loader.num_workers:  # torch's frames hold its iterator in a cycle; collected late, it waits for 10 s

@@ -1,6 +1,7 @@
 """Samples that cannot be read: the very one is named; or it is left out, counted and told of, and the run goes on."""
 
 import copy
+import dataclasses
 import pickle
 import warnings
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from leantrain import Adonis, Full, Plan, Selector, StaleSB, wrap
+from leantrain import Adonis, Full, Plan, Selector, StaleSB, data, wrap
 from leantrain.reading import NAMED, Tolerant
+from leantrain.train.config import TrainConfig
+from leantrain.train.trainer import train
 from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, wrapped
 
 BAD = (3, 13, 20, 21, 22, 23, 39)  # 20 to 23 are a whole batch
@@ -287,6 +290,41 @@ def test_workers_may_be_spawned() -> None:
     loader = skipping(Full(), num_workers=1, multiprocessing_context="spawn", collate_fn=objects)
     assert flat(quiet(loader)) == [i for i in range(SIZE) if i not in BAD]
     assert pickle.loads(pickle.dumps(Tolerant(Broken()))).bad == BAD
+
+
+class BrokenImages(torch.utils.data.Dataset):
+    def __init__(self, images: Any) -> None:
+        self.images, self.targets = images, images.targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        if index % 10 == 3:
+            raise ValueError("cannot identify image file")
+        return self.images[index]
+
+
+@pytest.mark.parametrize("method", ["full", "sb", "forget"])
+def test_the_trainer_counts(method: str) -> None:
+    whole = data.load("digits", limit=150)
+    broken = dataclasses.replace(whole, train=BrokenImages(whole.train))  # pyright: ignore[reportArgumentType]
+    settings = {"forget": {"probe_epochs": 1, "prune_ratio": 0.1}}
+    config = TrainConfig(limit=150, width=4, epochs=2, device="cpu", unreadable="skip", settings=settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sample .* cannot be read")
+        result = train(config, broken, method, 0)
+    bad = torch.arange(150) % 10 == 3
+    assert int(result.trained[bad].sum()) == 0
+    assert int(result.trained.sum()) > 0
+    lost = [row["unreadable"] for row in result.epochs]
+    assert lost[0] > 0
+    assert result.facts["unreadable_samples"] == sum(lost)
+    if method != "forget":
+        assert lost == [15, 15]
+    with pytest.raises(ValueError, match="cannot identify") as caught:
+        train(config.model_copy(update={"unreadable": "raise"}), broken, method, 0)
+    assert "sample" in caught.value.__notes__[0]
 
 
 def test_raising_puts_nothing_between() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -144,10 +145,11 @@ class Session:
             spent = {name: value - running.before[name] for name, value in counts.items()}
             spent["selection_seconds"] -= running.preprocess  # inside the plan of the epoch that needed it
             self._running = _Epoch(counts)
+            loss = running.loss_sum / running.seen if running.seen else math.nan
             yield {
                 "epoch": epoch,
                 "train_seconds": self.clock.train,
-                "train_loss": running.loss_sum / running.seen if running.seen else None,
+                "train_loss": loss if math.isfinite(loss) else None,  # JSON knows no NaN
                 "lr": running.rate,
                 **spent,
             }
