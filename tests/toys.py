@@ -119,7 +119,7 @@ def losses_at(epoch: int, indices: Tensor) -> Tensor:
 
 def wrapped(selector: Selector, dataset: Any = None, *, batch_size: int = 4, **options: Any) -> Loader:
     """A wrapped loader over ``Numbers`` whose scores are ``losses_at``; ``options`` go to wrap and DataLoader."""
-    known = ("score", "epochs", "targets", "seed", "nonfinite")
+    known = ("score", "epochs", "targets", "seed", "nonfinite", "unreadable")
     ours = {name: options.pop(name) for name in known if name in options}
     if "batch_sampler" not in options:
         options["batch_size"] = batch_size

@@ -2,7 +2,7 @@
 
 from leantrain.guard import ClassFloor
 from leantrain.ledger import Ledger
-from leantrain.loader import Loader, wrap
+from leantrain.loader import Loader
 from leantrain.methods import (
     EL2N,
     IDS,
@@ -32,6 +32,7 @@ from leantrain.replay import Record, Replay
 from leantrain.schedule import ProgressLR
 from leantrain.scoring import Scores, scorer
 from leantrain.selector import Batch, Plan, Run, Selector
+from leantrain.wrapping import wrap
 
 __version__ = "0.1.0"
 

@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from leantrain.check import integer
+from leantrain.files import code
 from leantrain.trees import Tree, pack, unpack
 
 VERSION = 1
@@ -96,9 +97,8 @@ def save(folder: Path, state: Tree, *, step: int, facts: dict[str, Any] | None =
             else:
                 kept.add(number)
         _remove_leftovers(folder)
-    except (OSError, library.SafetensorError) as error:  # the latter on a full disk, the number in its text
-        code = re.search(r"(?:os error|code:) (\d+)", str(error))
-        number = getattr(error, "errno", None) or (int(code[1]) if code else errno.EIO)
+    except (OSError, library.SafetensorError) as error:
+        number = code(error) or errno.EIO
         text = f"{os.strerror(number)} while saving {path}. The checkpoints before it are whole"
         raise OSError(number, text) from error
     finally:

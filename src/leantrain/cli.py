@@ -1,7 +1,9 @@
 """The command line: ``leantrain compare``, ``train``, ``demo`` and ``report``."""
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # full or failing: no fault of the input
 
 Data = Annotated[
     str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
@@ -170,7 +173,7 @@ def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given
 
 
 def main() -> None:
-    """Entry point: bad input is one message and exit code 2, an interrupt 130."""
+    """Entry point: bad input is one message and exit code 2, an interrupt 130; a run that failed is one and 1."""
     try:
         app(standalone_mode=False)
     except typer.Exit as error:
@@ -184,13 +187,26 @@ def main() -> None:
             else stop.code
         )
     except FloatingPointError as error:
-        sys.exit(_say(f"{error}", 1))
+        sys.exit(_say(_whole(error), 1))
     except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.exit(_say("\n".join([str(error), *getattr(error, "__notes__", [])]), 2))
+        sys.exit(_say(_whole(error), 1 if getattr(error, "errno", None) in DISK else 2))
     except Exception as error:
+        from leantrain.reading import DIED, worker_died
+
+        if worker_died(error):
+            said = _whole(error)
+            sys.exit(_say(said if DIED in said else f"{said} {DIED}", 1))
         if type(error).__module__.startswith(("click", "typer")):  # a flag it does not know, a missing one
             sys.exit(_say(getattr(error, "format_message", error.__str__)(), 2))
         raise
+
+
+def _whole(error: Exception) -> str:
+    """The message of ``error`` with its notes. Of one that a worker met, without the worker's traceback."""
+    text = str(error)
+    if re.match(r"Caught \w+ in DataLoader worker process", text):
+        text = text.rstrip().splitlines()[-1]
+    return " ".join([text.rstrip(), *getattr(error, "__notes__", [])])
 
 
 def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwrite: bool = False) -> None:

@@ -10,18 +10,20 @@ from leantrain.ledger import Ledger
 from leantrain.ranks import Ranks
 
 UNKNOWN = -1
-TRAINING, SCORES, LOSSES = range(3)  # what was recorded: a training step, a scoring pass, losses of neither
+TRAINING, SCORES, LOSSES, UNREAD = range(4)  # a training step, a scoring pass, losses of neither, of none to score
 
 
 class Exchange:
     """Takes note of facts, for the ledger. With one rank they get there at once.
 
-    All ranks take the same notes, each of its own samples: a note is known by its number. One takes 32 bytes a sample.
+    All ranks take the same notes, each of its own samples, but for those of samples that could not be read: a note is
+    known by its number. One takes 32 bytes a sample.
     """
 
     def __init__(self, ledger: Ledger, ranks: Ranks) -> None:
         self.ledger, self.ranks = ledger, ranks
-        self._record = ledger.record_training, ledger.record_scores, ledger.record_losses
+        scores = ledger.record_scores
+        self._record = ledger.record_training, scores, ledger.record_losses, scores
         self._number = 0
         self._whole: list[Tensor] = []  # (B, 3) int64: index, kind of note, whether correct
         self._real: list[Tensor] = []  # (B, 2) float32: loss, confidence
@@ -41,10 +43,10 @@ class Exchange:
             return
         right = torch.full_like(indices, UNKNOWN) if correct is None else correct.long()
         sure = torch.full_like(losses, torch.nan) if confidence is None else confidence.float()
-        number = torch.full_like(indices, 3 * self._number + kind)
+        number = torch.full_like(indices, 8 * self._number + 2 * kind + (correct is not None))
         self._whole.append(torch.stack([indices, number, right], dim=1))
         self._real.append(torch.stack([losses, sure], dim=1))
-        self._number += 1
+        self._number += kind != UNREAD
 
     def flush(self, epoch: int) -> None:
         """Bring the notes of all ranks, all taken in ``epoch``, into the ledger of each. Collective."""
@@ -60,6 +62,6 @@ class Exchange:
         for step, values in zip(joined.split(counts.tolist()), facts.split(counts.tolist()), strict=True):
             indices, number, right = step.unbind(1)
             losses, sure = values.unbind(1)
-            known = bool((right != UNKNOWN).all())
+            kind, known = divmod(int(number[0]) % 8, 2)
             told = (right == 1, sure) if known else (None, None)
-            self._record[int(number[0]) % 3](epoch, indices, losses, *told)
+            self._record[kind](epoch, indices, losses, *told)

@@ -1,8 +1,10 @@
 """Writing files whole or not at all, beside their place first, then moved there; and one process a folder."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +22,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with open(partial, "rb") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"{reason} while writing {path}. What was there before is whole") from error
+    except Exception as error:
+        if (number := code(error)) is None:
+            raise
+        reason = os.strerror(number) if getattr(error, "errno", number) else str(error)
+        raise OSError(number, f"{reason} while writing {path}. What was there before is whole") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def code(error: Exception) -> int | None:
+    """The ``errno`` of what a library raised when it could not write; None when it raised that for something else."""
+    found = re.search(r"(?:os error|code:|errno) (\d+)", str(error))  # safetensors puts it into the text of its own
+    if isinstance(error, OSError):
+        return error.errno or (int(found[1]) if found else errno.EIO)
+    return int(found[1]) if found else None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,7 +77,8 @@ def occupied(folder: Path) -> Iterator[None]:
         os.close(place)  # its owner removed it between our opening and locking it
     try:
         os.ftruncate(place, 0)
-        os.write(place, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: who has it is not told, and yet it is locked
+            os.write(place, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from leantrain.reading import Collate, Tolerant
 from leantrain.stream import Stream
 
 
@@ -37,13 +38,17 @@ def check_loader(loader: Any) -> int:
     return size
 
 
-def twin(loader: DataLoader[Any], stream: Stream, *, keep_samples: bool) -> DataLoader[Any]:
-    """The user's DataLoader fed by ``stream``; with ``keep_samples`` it gives lists of samples, not collated."""
+def twin(loader: DataLoader[Any], stream: Stream, *, keep_samples: bool, tolerant: bool) -> DataLoader[Any]:
+    """The user's DataLoader fed by ``stream``.
+
+    With ``keep_samples`` it gives lists of samples, not collated; ``tolerant``, what could be read of each batch.
+    """
+    collate: Any = _samples if keep_samples else loader.collate_fn
     return DataLoader(
-        loader.dataset,
+        Tolerant(loader.dataset) if tolerant else loader.dataset,  # pyright: ignore[reportArgumentType]
         batch_sampler=stream,  # pyright: ignore[reportArgumentType]
         num_workers=loader.num_workers,
-        collate_fn=_samples if keep_samples else loader.collate_fn,
+        collate_fn=Collate(collate) if tolerant else collate,  # pyright: ignore[reportArgumentType]
         pin_memory=loader.pin_memory and not keep_samples,
         timeout=loader.timeout,
         worker_init_fn=loader.worker_init_fn,

@@ -1,4 +1,4 @@
-"""``wrap``: the user's DataLoader, its batches, fewer samples. The loader plans, loads, scores, selects and records.
+"""The loader: the user's DataLoader, its batches, fewer samples. It plans, loads, scores, selects and records.
 
 N = size of the data set, B = samples of a batch, K = samples kept of it.
 """
@@ -21,6 +21,7 @@ from leantrain.exchange import Exchange
 from leantrain.ledger import Ledger
 from leantrain.open_batch import OpenBatch
 from leantrain.ranks import Ranks
+from leantrain.reading import Reading, Unreadable
 from leantrain.scoring import Scores
 from leantrain.scoring_pass import ScoringPass
 from leantrain.selector import Plan, Run, Selector
@@ -29,43 +30,6 @@ from leantrain.stream import LEADING, Course, Request, Stream
 from leantrain.training_loss import Nonfinite, TrainingLoss
 
 log = logging.getLogger("leantrain")
-
-
-def wrap(
-    loader: DataLoader[Any],
-    selector: Selector,
-    *,
-    score: Callable[[Any], Tensor | Scores] | None = None,
-    epochs: float | None = None,
-    targets: Any = None,
-    seed: int = 0,
-    nonfinite: Nonfinite = "raise",
-) -> "Loader":
-    """Wrap a DataLoader so that it gives only the samples worth training on.
-
-    Args:
-        loader: any map-style DataLoader. Its data set, sampler, batch size, workers, ``collate_fn`` and pinning stay.
-        selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``.
-        score: function of a batch that gives one loss a sample, for methods that need it: ``scorer(model, loss_fn)``.
-        epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
-            epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer
-            than a batch, go unused.
-        targets: (N,) class labels, for methods that work class by class. By default those of the data set.
-        seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
-        nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
-            model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
-            PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected. With
-            a GradScaler take ``"keep"``: it skips such steps itself, and refuses one that has no gradient.
-
-    With ``drop_last=True`` in the DataLoader every training batch has the same size, so that a model under
-    ``torch.compile`` compiles its training step once; ``ComposerSB`` alone trains on smaller batches too, and a replay
-    or ``ClassFloor`` on those that were planned. Scored batches may end with a short one. Leave ``dynamic`` at its
-    default: then all sizes but the full one share a second graph, single samples a third.
-
-    Raises:
-        TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
-    """
-    return Loader(loader, selector, score=score, epochs=epochs, targets=targets, seed=seed, nonfinite=nonfinite)
 
 
 class Loader:
@@ -89,6 +53,7 @@ class Loader:
         targets: Any,
         seed: int,
         nonfinite: Nonfinite,
+        unreadable: Unreadable,
     ) -> None:
         if isinstance(loader, Loader):
             raise TypeError("This loader is wrapped already. Compose the selectors: wrap(loader, left | right).")
@@ -129,7 +94,9 @@ class Loader:
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
         self._stream = Stream(loader, selector, self._run, self.stats, self.ranks)
-        self._inner = intake.twin(loader, self._stream, keep_samples=self._samples)
+        check.one_of("unreadable", unreadable, ["raise", "skip"])
+        self._reading = Reading(unreadable, loader, self._exchange, self.stats)
+        self._inner = intake.twin(loader, self._stream, keep_samples=self._samples, tolerant=unreadable == "skip")
         self._plan: Plan | None = None
         self._weights: Tensor | None = None  # (N,) weights of the running epoch
         self._current: Tensor | None = None  # indices of the batch handed out last
@@ -386,25 +353,28 @@ class Loader:
             except StopIteration:
                 return
             except Exception as error:
-                if self._stream.requests:
-                    wanted = self._stream.requests[0].indices.tolist()
-                    error.add_note(f"leantrain: the batch being loaded holds the samples {wanted}.")
+                self._reading.explain(error, self._stream.requests, source)
+                del source  # its workers end now
                 raise
             request = self._stream.deal_with_next()
-            self.stats.loaded += len(request.whole)
             waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
             self.stats.fetch_cost.append(waited / len(request.indices))
-            yield request, data
+            request, data = self._reading.through(self.epoch, request, data)
+            self.stats.loaded += len(request.whole)
+            if len(request.indices):
+                yield request, data
 
     def _choose(self, request: Request, opened: OpenBatch, data: Any) -> Tensor:
         """What of a batch is kept: this rank's (K,) positions. All ranks decide on the losses of all."""
-        kept = torch.arange(len(request.whole))
+        parts = self._reading.parts(request)
+        whole = torch.cat(parts)
+        kept = torch.arange(len(whole))
         if request.kind == "score":
-            losses = self._scoring(self.epoch, request.indices, len(request.whole), opened.batch(data))
+            losses = self._scoring(self.epoch, request.indices, len(whole), opened.batch(data))
             losses = torch.cat(self.ranks.gather(losses))
             kept = losses.isfinite().nonzero().flatten()
-            kept = kept[self._stream.select(request.number, request.whole[kept], losses[kept])]
-        return self._stream.keep(request, kept)
+            kept = kept[self._stream.select(request.number, whole[kept], losses[kept])]
+        return self._stream.keep(parts, kept)
 
     def _hand_out(self, indices: Tensor, of: int, batch: Any) -> Any:
         self._current, self._of = indices, of

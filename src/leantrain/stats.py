@@ -17,7 +17,8 @@ class Stats:
         scored: samples that had a forward pass without gradient.
         trained: samples that had a forward and a backward pass.
         steps: training batches.
-        skipped_steps: those of them without gradient because of a loss that was not finite.
+        skipped_steps: those without gradient because of a loss that was not finite; not among ``steps``.
+        unreadable: reads that failed, whose samples were left out of their batches.
         plan_seconds, score_seconds, select_seconds: time spent planning epochs, scoring batches and deciding.
         fetch_cost, score_cost: the latest costs in seconds a sample of waiting for data and of scoring.
     """
@@ -27,6 +28,7 @@ class Stats:
     trained: int = 0
     steps: int = 0
     skipped_steps: int = 0
+    unreadable: int = 0
     plan_seconds: float = 0.0
     score_seconds: float = 0.0
     select_seconds: float = 0.0

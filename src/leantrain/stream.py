@@ -131,19 +131,19 @@ class Stream:
         """Whether the running epoch is decided as its scores come in."""
         return self.course is not None and self.course.mode == "fresh"
 
-    def keep(self, request: Request, kept: Tensor) -> Tensor:
-        """Put ``kept`` (K,), positions within ``request.whole``, into the ranks' open batches; this rank's (L,) of it.
+    def keep(self, parts: list[Tensor], kept: Tensor) -> Tensor:
+        """Put ``kept`` (K,) into the ranks' open batches: positions within all ``parts``, one of each rank.
 
-        The latter are positions within ``request.indices``.
+        Returns (L,) positions of those of this rank, within its part.
         """
         assert self.course is not None
-        start, parts, shares = 0, [], request.whole.tensor_split(self._ranks.count)
-        for share in shares:
-            parts.append(kept[(kept >= start) & (kept < start + len(share))] - start)
-            start += len(share)
-        held = zip(self.course.held, shares, parts, strict=True)
-        self.course.held = [torch.cat([before, share[part]]) for before, share, part in held]
-        return parts[self._ranks.rank]
+        start, own = 0, []
+        for part in parts:
+            own.append(kept[(kept >= start) & (kept < start + len(part))] - start)
+            start += len(part)
+        held = zip(self.course.held, parts, own, strict=True)
+        self.course.held = [torch.cat([before, part[positions]]) for before, part, positions in held]
+        return own[self._ranks.rank]
 
     def pop(self, least: int | None = None) -> tuple[Tensor, int] | None:
         """The next training batch: this rank's indices, and how many samples all ranks have. None: one has too few."""

@@ -10,6 +10,7 @@ import numpy as np
 from leantrain import untrusted
 from leantrain.compare.config import CompareConfig
 from leantrain.files import LOCK, write_json, write_whole
+from leantrain.train.config import REMEDIES
 from leantrain.train.trainer import RunResult
 
 # What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
@@ -99,6 +100,10 @@ class Store:
     def _check_same(self, there: Any, here: dict[str, Any]) -> None:
         if there == here:
             return
+        if all(isinstance(found, dict) and isinstance(found.get("config"), dict) for found in (there, here)):
+            there = there | {"config": there["config"] | {name: here["config"].get(name) for name in REMEDIES}}
+            if there == here:
+                return
         if not isinstance(there, dict) or there.get("data") != here["data"]:
             raise ValueError(
                 f"{self.folder} holds a comparison on other data, or the data set changed since. Give another --out."

@@ -34,6 +34,7 @@ class Checkpoints:
         self.folder, self.seconds = folder, seconds
         self._last = time.monotonic()
         self._step = 0
+        self._kept: int | None = None  # step of the newest whole checkpoint
         self._facts: dict[str, Any] = {}
         self._terminated = False
         self._ranks: Ranks | None = None
@@ -69,7 +70,7 @@ class Checkpoints:
                 if path != found.path and found.path.parent != self.folder:
                     shutil.rmtree(path)
         self._last = time.monotonic()
-        self._step = found.step if found else 0
+        self._step, self._kept = (found.step, found.step) if found else (0, None)
         return found.state if found else None
 
     def after_step(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -90,6 +91,7 @@ class Checkpoints:
     def _save(self, folder: Path, state: dict[str, Any], keep: int = 2) -> None:
         if self._ranks is None or self._ranks.rank == 0:
             save(folder, state, step=self._step, facts=self._facts, keep=keep)
+        self._kept = self._step
         self._last = time.monotonic()
 
     def finish(self) -> None:
@@ -100,7 +102,23 @@ class Checkpoints:
             raise SystemExit(TERMINATED)
 
     @contextlib.contextmanager
-    def on_sigterm(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
+        """Within, SIGTERM waits for the running step; and an error says from where the run can go on."""
+        begun = self._step
+        try:
+            with self._on_sigterm():
+                yield
+        except Exception as error:
+            if self._kept is not None:
+                error.add_note(
+                    f"The checkpoint of step {self._kept} in {self.folder} is whole; --resume goes on from it."
+                )
+            elif self._step > begun:
+                error.add_note(f"No checkpoint was kept in {self.folder} yet: the run starts anew.")
+            raise
+
+    @contextlib.contextmanager
+    def _on_sigterm(self) -> Iterator[None]:
         """Within, SIGTERM waits for the running step, then keeps the run. Only the main thread can see to signals."""
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from leantrain import methods, schedule, untrusted
 
+# What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
+REMEDIES = {"nonfinite", "unreadable"}
 YAML_BYTES, YAML_NODES = 10**6, 10**5  # a configuration has a few dozen lines
 
 
@@ -38,6 +40,7 @@ class TrainConfig(BaseModel):
     compile: bool = Field(default=False, description="torch.compile the model")
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
+    unreadable: Literal["raise", "skip"] = Field(default="raise", description="see leantrain.wrap")
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
     checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")

@@ -5,6 +5,7 @@ Started by ``torchrun``, it is one of several ranks: DDP through Fabric, each wi
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from leantrain.data import ImageData, require_extra
-from leantrain.loader import Loader, wrap
+from leantrain.loader import Loader
 from leantrain.ranks import Ranks
 from leantrain.rng import generator
 from leantrain.schedule import ProgressLR
@@ -27,6 +28,7 @@ from leantrain.selector import Selector
 from leantrain.train import models
 from leantrain.train.augment import Augment
 from leantrain.train.config import TrainConfig
+from leantrain.wrapping import wrap
 
 
 @dataclass
@@ -132,6 +134,7 @@ class Session:
             targets=self.targets,
             seed=self.seed,
             nonfinite=self.config.nonfinite,
+            unreadable=self.config.unreadable,
         )
         schedule = ProgressLR(self.optimizer, loader, self.config.learning_rate())
         self._running = _Epoch(_counts(loader))
@@ -144,8 +147,10 @@ class Session:
             for images, labels in loader:
                 running, begun = self._running, time.perf_counter()
                 running.rate = self.optimizer.param_groups[0]["lr"] if running.rate is None else running.rate
-                running.loss_sum += float(self._step(images, labels, schedule)) * len(labels)
-                running.seen += len(labels)
+                loss = self._step(images, labels, schedule)
+                if loss is not None:
+                    running.loss_sum += float(loss) * len(labels)
+                    running.seen += len(labels)
                 self.clock.steps.append((time.perf_counter() - begun) / len(labels))
                 if after_step:
                     after_step()
@@ -154,10 +159,11 @@ class Session:
             spent = {name: value - running.before[name] for name, value in counts.items()}
             spent["selection_seconds"] -= running.preprocess  # inside the plan of the epoch that needed it
             self._running = _Epoch(counts)
+            loss = running.loss_sum / running.seen if running.seen else math.nan
             yield {
                 "epoch": epoch,
                 "train_seconds": self.clock.train,
-                "train_loss": running.loss_sum / running.seen if running.seen else None,
+                "train_loss": loss if math.isfinite(loss) else None,  # JSON knows no NaN
                 "lr": running.rate,
                 **spent,
             }
@@ -181,6 +187,17 @@ class Session:
             self._start_lap()
         return state
 
+    def check_weights(self) -> None:
+        """FloatingPointError for weights that are NaN or infinite: a loss can be finite where its gradient is not."""
+        broken = [name for name, value in self.module.state_dict().items() if not bool(value.isfinite().all())]
+        if broken:
+            more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+            raise FloatingPointError(
+                f"A training step left NaN or infinity in {', '.join(broken[:3])}{more} from finite losses. "
+                f"The latest one was on the samples {self.loader.indices.tolist()[:10]} (indices into the data set). "
+                "Look at them and the learning rate."
+            )
+
     def _load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -201,17 +218,22 @@ class Session:
         self.clock.train += time.perf_counter() - begun - preprocessing
         self._running.preprocess += preprocessing
 
-    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor:
+    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor | None:
+        """The loss of the batch; None when it was not finite and the step skipped."""
         loader = self.loader
+        before = [buffer.clone() for buffer in self.module.buffers()] if self.config.nonfinite == "skip" else []
         inputs = self._prepare(images, lambda x: self.augment(x, loader.indices.to(x.device), loader.epoch))
         with self._dropout():
             logits = self.model(inputs)
         labels = labels.to(self.fabric.device)
         loss = loader.reduce(F.cross_entropy(logits, labels, reduction="none"), logits, labels)
-        if loss.grad_fn is not None:  # of a skipped step; a loss scaler refuses to step without gradients
-            self.fabric.backward(loss)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        if loss.grad_fn is None:  # of a skipped step; a loss scaler refuses to step without gradients
+            for buffer, value in zip(self.module.buffers(), before, strict=True):  # BatchNorm took in the NaN
+                buffer.copy_(value)
+            return None
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         schedule.step()
         return loss.detach()
 
@@ -274,5 +296,7 @@ def _counts(loader: Loader) -> dict[str, Any]:
         "trained": stats.trained,
         "scored": stats.scored,
         "loaded": stats.loaded,
+        "unreadable": stats.unreadable,
+        "skipped_steps": stats.skipped_steps,
         "selection_seconds": stats.selection_seconds,
     }

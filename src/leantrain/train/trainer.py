@@ -18,7 +18,7 @@ from leantrain.guard import ClassFloor
 from leantrain.replay import Record
 from leantrain.selector import Selector
 from leantrain.train.checkpoints import Checkpoints
-from leantrain.train.config import TrainConfig
+from leantrain.train.config import REMEDIES, TrainConfig
 from leantrain.train.provide import provide
 from leantrain.train.session import Session
 
@@ -67,7 +67,7 @@ def train(
 
     Raises:
         ValueError: a setting does not fit the method or the data; before the training starts.
-        FloatingPointError: the training diverged; names the samples.
+        FloatingPointError: the training diverged; names the samples. The newest checkpoint is from before.
     """
     epochs = config.epochs if epochs is None else epochs
     session = Session(config, data, seed)
@@ -85,9 +85,15 @@ def train(
         for row in rows:
             if after_epoch:
                 after_epoch(row)
-    first, state = session.ranks.rank == 0, lambda: {"rows": rows, "session": session.state()}
+
+    def state() -> dict[str, Any]:
+        if config.nonfinite != "keep":
+            session.check_weights()
+        return {"rows": rows, "session": session.state()}
+
+    first = session.ranks.rank == 0
     save = checkpoints and (lambda: checkpoints.after_step(state))
-    with checkpoints.on_sigterm() if checkpoints else contextlib.nullcontext():
+    with checkpoints.at_work() if checkpoints else contextlib.nullcontext():
         for row in session.fit(selector, epochs, resume=resume, after_step=save or None):
             overall = None
             if evaluate and first:
@@ -105,7 +111,8 @@ def train(
 
 def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:
     """What two runs must agree on for one to go on from the other's checkpoint."""
-    ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - {"checkpoint_seconds"})
+    free = {"checkpoint_seconds", "workers", *REMEDIES}
+    ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - free)
     return {"method": method, "seed": seed, "epochs": float(epochs), "data": data.fingerprint, "config": ours}
 
 
@@ -145,6 +152,8 @@ def _facts(session: Session, selector: Selector, rows: list[dict[str, Any]], epo
         "backward_samples": stats.trained + clock.backward,
         "loaded_samples": stats.loaded + clock.forward,
         "scored_samples": stats.scored,
+        "unreadable_samples": stats.unreadable,
+        "skipped_steps": stats.skipped_steps,
         # Embedding and gradient passes and probes: in the three totals above, their time as measured.
         "aside": {"forward": clock.forward, "backward": clock.backward},
         "steps": stats.steps,
