@@ -52,19 +52,16 @@ def omp(
 
     Cost: in a step that adds the k-th unit k^2 / 2 multiply-adds and, of the two ways to see the gradients, the cheaper
     one (``leantrain.views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
-    n * (c + d) and n * k, after n * c * d once.
+    n * (c + d) and n * k, after at most 2 * n * c * d once.
 
     Source: Pati et al., "Orthogonal Matching Pursuit", 1993; Lawson and Hanson, "Solving Least Squares Problems", 1974,
     chapter 23; Killamsetty et al., "GRAD-MATCH", ICML 2021, Algorithm 2.
     """
-    if target is None:
-        target = units.total(torch.arange(len(units)), torch.ones(len(units), dtype=torch.float64))
-    target = target.double()
-    goal = float(target.norm())
-    if not goal < torch.inf:
-        raise ValueError("The gradient to be matched is not finite.")
     capacity = min(count, len(units))
     seen = view(units, target, capacity)
+    goal = seen.square**0.5
+    if not goal < torch.inf:
+        raise ValueError("The gradient to be matched is not finite.")
     active = _Active(seen, capacity, regularisation)
     free = torch.ones(len(units), dtype=torch.bool)  # neither chosen nor known to agree by rounding only
     for _ in range(STEPS * capacity):

@@ -35,6 +35,10 @@ class Units(Protocol):
         """(n,) float64, <g_i, g_unit>."""
         ...
 
+    def sums(self) -> Tensor:
+        """(n,) float64, <g_i, sum of all g_j>."""
+        ...
+
     def vectors(self, most: int) -> Tensor | None:
         """(n, c * (d + 1)) the gradients, flat, in the precision of the factors; None if longer than ``most``."""
         ...
@@ -82,6 +86,13 @@ class Samples:
         delta, h = self._wide
         return (delta @ delta[unit]).mul_((h @ h[unit]).add_(1))
 
+    def sums(self) -> Tensor:
+        (n, c), d = self.delta.shape, self.features.shape[1]
+        if n * (c + d) > 2 * c * d:
+            return self.inner(everything(self))
+        delta, h = self._wide
+        return (delta @ delta.T).mul_((h @ h.T).add_(1)).sum(dim=1)
+
     def vectors(self, most: int) -> Tensor | None:
         c, d = self.delta.shape[1], self.features.shape[1]
         if c * (d + 1) > most + c + d:  # a column takes c + d multiply-adds a unit, and ``most`` to be made orthogonal
@@ -126,6 +137,9 @@ class Batches:
             return self.inner(self.total(torch.tensor([unit]), torch.ones(1, dtype=torch.float64)))
         return self._gram[unit]
 
+    def sums(self) -> Tensor:
+        return self.inner(everything(self)) if len(self) > SQUARE else self._gram.sum(dim=1)
+
     def vectors(self, most: int) -> Tensor | None:
         return None
 
@@ -150,3 +164,8 @@ class Batches:
         owner = torch.arange(len(which)).repeat_interleave(sizes)
         rows = [self.batches[batch] for batch in which.tolist()]
         return torch.cat([owner[:0], *rows]), owner, sizes
+
+
+def everything(units: Units) -> Tensor:
+    """(c, d + 1) float64, the sum of the gradients of all units."""
+    return units.total(torch.arange(len(units)), torch.ones(len(units), dtype=torch.float64))

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from leantrain.units import Units
+from leantrain.units import Units, everything
 
 ROUNDED = 1e-12  # of a square that is the difference of larger ones: below, little of it is left
 
@@ -19,9 +19,11 @@ class View(Protocol):
 
     Attributes:
         target: (m,) float64.
+        square: ||target||^2, of the gradient itself.
     """
 
     target: Tensor
+    square: float
 
     def gradient(self, unit: int) -> Tensor:
         """(m,) float64, of one unit."""
@@ -51,8 +53,8 @@ class View(Protocol):
         ...
 
 
-def view(units: Units, target: Tensor, count: int) -> View:
-    """The cheaper way to choose up to ``count`` of the units."""
+def view(units: Units, target: Tensor | None, count: int) -> View:
+    """The cheaper way to choose up to ``count`` of the units; without a target it is the sum of all."""
     vectors = units.vectors(count)
     return ByProduct(units, target) if vectors is None else AsVectors(vectors, target)
 
@@ -62,11 +64,12 @@ class AsVectors:
 
     Args:
         vectors: (n, m) the gradients.
-        target: (c, d + 1).
+        target: (c, d + 1); by default the sum of all.
     """
 
-    def __init__(self, vectors: Tensor, target: Tensor) -> None:
-        self.target = target.flatten()
+    def __init__(self, vectors: Tensor, target: Tensor | None) -> None:
+        self.target = vectors.sum(dim=0, dtype=torch.float64) if target is None else target.flatten().double()
+        self.square = float(self.target @ self.target)
         self._columns = vectors.T.contiguous()  # each step reads them all: twice as fast in this order
 
     def gradient(self, unit: int) -> Tensor:
@@ -90,13 +93,17 @@ class ByProduct:
 
     Args:
         units: whose columns of the Gram matrix are made one at a time.
-        target: (c, d + 1).
+        target: (c, d + 1); by default the sum of all.
     """
 
-    def __init__(self, units: Units, target: Tensor) -> None:
-        self._units, self._matrix = units, target
-        self._square = float(target.square().sum())
-        self.target = units.inner(target)
+    def __init__(self, units: Units, target: Tensor | None) -> None:
+        self._units, self._matrix = units, None if target is None else target.double()
+        if self._matrix is None:
+            self.target = units.sums()
+            self.square = max(float(self.target.sum()), 0.0)
+        else:
+            self.target = units.inner(self._matrix)
+            self.square = float(self._matrix.square().sum())
 
     def gradient(self, unit: int) -> Tensor:
         return self._units.column(unit)
@@ -111,7 +118,8 @@ class ByProduct:
         return vectors[:, unit]
 
     def residual(self, missing: Tensor, lengths: Tensor, penalty: float, units: Tensor, weights: Tensor) -> float:
-        square = self._square - float(lengths.square().sum()) - penalty  # Pythagoras
-        if square > ROUNDED * self._square:
+        square = self.square - float(lengths.square().sum()) - penalty  # Pythagoras
+        if square > ROUNDED * self.square:
             return square**0.5
-        return float((self._matrix - self._units.total(units, weights)).norm())
+        target = everything(self._units) if self._matrix is None else self._matrix
+        return float((target - self._units.total(units, weights)).norm())

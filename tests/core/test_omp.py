@@ -214,3 +214,11 @@ def test_the_factor_without_a_row_is_that_of_the_smaller_matrix(size, position, 
     inverse = whole.inverse()
     changed = torch.cat([inverse[:position], without(inverse[position:], position)])
     assert torch.allclose(changed[:, kept], part.inverse(), atol=1e-10)
+
+
+def test_gradients_that_cancel_need_nothing():
+    """The square of their sum, made from products, may come out below zero."""
+    delta, features = factors(6, 3, 60, seed=11)
+    units = Samples(torch.cat([delta, -delta]), features.repeat(2, 1))
+    assert isinstance(view(units, None, 1), ByProduct)
+    assert omp(units, 1).residual <= 1
