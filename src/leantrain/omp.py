@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from leantrain.units import Units
+from leantrain.views import View, view
 
 STEPS = 5  # most steps for each unit asked for; those that the weights' sign throws out again cost some
 EXACT = 1e-10  # of a pivot or a residual: no more than rounding
+BLOCK = 256  # rows of a triangle dealt with at a time, so that little of its empty half is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,108 +50,149 @@ def omp(
         regularisation: lambda.
         tolerance: of the relative residual.
 
-    Cost: n * c * d multiply-adds a step in the factors' precision, k * c * d + k^2 in float64.
+    Cost: in a step that adds the k-th unit k^2 / 2 multiply-adds and, of the two ways to see the gradients, the cheaper
+    one (``leantrain.views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
+    n * (c + d) and n * k, after at most 2 * n * c * d once.
 
     Source: Pati et al., "Orthogonal Matching Pursuit", 1993; Lawson and Hanson, "Solving Least Squares Problems", 1974,
     chapter 23; Killamsetty et al., "GRAD-MATCH", ICML 2021, Algorithm 2.
     """
-    if target is None:
-        target = units.total(torch.arange(len(units)), torch.ones(len(units), dtype=torch.float64))
-    target = target.double()
-    goal = float(target.norm())
+    capacity = min(count, len(units))
+    seen = view(units, target, capacity)
+    goal = seen.square**0.5
     if not goal < torch.inf:
         raise ValueError("The gradient to be matched is not finite.")
-    active = _Active(min(count, len(units)), regularisation)
-    weights = torch.empty(0, dtype=torch.float64)
-    barred = torch.zeros(len(units), dtype=torch.bool)  # agree by rounding only
-    residual = target
-    for _ in range(STEPS * active.capacity):
-        if len(active) == active.capacity or float(residual.norm()) <= max(tolerance, EXACT) * goal:
+    active = _Active(seen, capacity, regularisation)
+    free = torch.ones(len(units), dtype=torch.bool)  # neither chosen nor known to agree by rounding only
+    for _ in range(STEPS * capacity):
+        if len(active) == capacity or active.residual() <= max(tolerance, EXACT) * goal:
             break
-        agreement = units.inner(residual)
-        agreement[barred] = -torch.inf
-        agreement[active.units] = -torch.inf
-        best = agreement.argmax()
+        agreement = seen.agreement(active.missing).masked_fill(~free, -torch.inf)
+        best = int(agreement.argmax())
         if agreement[best] <= 0:
             break
-        gradient = units.total(best.unsqueeze(0), torch.ones(1, dtype=torch.float64))
-        added = active.add(
-            best, units.inner(gradient, active.units), gradient.square().sum(), (gradient * target).sum()
-        )
-        if added:
-            weights = active.solve_from(torch.cat([weights, weights.new_zeros(1)]))
-            residual = target - units.total(active.units, weights)
-        barred[best] = best not in active.units
-    return Solution(active.units, weights, float(residual.norm()) / goal if goal else 0.0)
+        before = active.weights
+        if active.add(best):
+            free[active.balance(before)] = True
+        free[best] = False
+    return Solution(active.units, active.weights, active.residual() / goal if goal else 0.0)
 
 
 class _Active:
-    """The chosen units with the Cholesky factor L of their Gram matrix plus lambda, which follows each change.
+    """The chosen units, their weights, and the orthonormal basis that Gram and Schmidt make of their gradients.
 
-    The factor is kept as its inverse, whose row i combines the gradients into one orthogonal to those before: all that
-    is asked of it are then products of the matrix and a vector.
+    With g'_i = (g_i, sqrt(lambda) e_i), e_i being unit vectors, what is minimised is ||sum w_i g'_i - (target, 0)||^2.
+    If L is the Cholesky factor of the Gram matrix of the g'_i, then q'_i = sum of (L^-1)_ij g'_j are orthonormal, and
+    the least-squares fit is the sum of a_i q'_i, a_i = <q'_i, (target, 0)>. Row i of the basis is kept as
+
+        (L^-1)_i, by which w = a^T L^-1        q_i, the gradient's part of q'_i, as the view sees it        a_i
+
+    and follows each change: a unit more is a row more; without a unit the rows below its own are combined anew.
 
     Attributes:
-        units: (k,) int64, in the order of the factor's rows.
+        units: (k,) int64, in the order of the rows.
+        weights: (k,) float64, above zero once ``balance`` was called.
+        missing: target - sum w_i g_i, as the view sees it.
     """
 
-    def __init__(self, capacity: int, regularisation: float) -> None:
-        self.capacity, self.regularisation = capacity, regularisation
+    def __init__(self, seen: View, capacity: int, regularisation: float) -> None:
+        self._view, self._lambda = seen, regularisation
         self.units = torch.empty(0, dtype=torch.int64)
-        self._right = torch.empty(0, dtype=torch.float64)  # b, <g_i, target>
+        self.weights = torch.empty(0, dtype=torch.float64)
+        self.missing = seen.target.clone()
         self._rows = torch.zeros(capacity, capacity, dtype=torch.float64)  # L^-1, as far as k
+        self._parts = torch.empty(capacity, len(seen.target), dtype=torch.float64)  # q
+        self._lengths = torch.empty(capacity, dtype=torch.float64)  # a
 
     def __len__(self) -> int:
         return len(self.units)
 
-    @property
-    def _inverse(self) -> Tensor:
-        return self._rows[: len(self), : len(self)]
+    def residual(self) -> float:
+        """||sum w_i g_i - target||."""
+        penalty = self._lambda * float(self.weights.square().sum())
+        return self._view.residual(self.missing, self._lengths[: len(self)], penalty, self.units, self.weights)
 
-    def add(self, unit: Tensor, gram: Tensor, square: Tensor, right: Tensor) -> bool:
-        """Append a unit by its products with the chosen ones (k,), itself and the target; False if it adds nothing."""
-        row = self._inverse @ gram  # of L
-        diagonal = square + self.regularisation
-        pivot = diagonal - row.square().sum()
+    def add(self, unit: int) -> bool:
+        """Append a unit with the weight that fits best, not minding signs; False if it adds nothing."""
+        k, gradient = len(self), self._view.gradient(unit)
+        shares = self._view.products(self._parts[:k], unit, gradient)  # <q_i, g>, row k of L
+        diagonal = self._view.product(gradient, unit, gradient) + self._lambda
+        pivot = diagonal - float(shares.square().sum())
         if pivot <= EXACT * diagonal:  # a copy of, or a sum over, what is there
             return False
-        k = len(self)
-        self._rows[k, :k], self._rows[k, k] = -(row @ self._inverse) / pivot.sqrt(), 1 / pivot.sqrt()
-        self.units = torch.cat([self.units, unit.unsqueeze(0)])
-        self._right = torch.cat([self._right, right.unsqueeze(0)])
+        root = pivot**0.5
+        row, part = self._rows[k, : k + 1], self._parts[k]
+        row[:k] = _times_triangle(shares, self._rows[:k, :k]).div_(-root)
+        row[k] = 1 / root
+        torch.addmv(gradient, self._parts[:k].T, shares, alpha=-1, out=part).div_(root)
+        length = self._view.product(self.missing, unit, gradient) / root  # what is missing is orthogonal to the others
+        self._lengths[k] = length
+        self.missing.sub_(part, alpha=length)
+        self.units = torch.cat([self.units, torch.tensor([unit])])
+        self.weights = torch.cat([self.weights, self.weights.new_zeros(1)]).add_(row, alpha=length)
         return True
 
-    def solve_from(self, weights: Tensor) -> Tensor:
-        """(k,) weights above zero of what stays, starting from ``weights`` >= 0: Lawson and Hanson's inner loop."""
-        while True:
-            free = (self._inverse @ self._right) @ self._inverse  # L^-T L^-1 b, without regard to the sign
-            low = free <= 0
-            if not low.any():
-                return free
-            step = (weights[low] / (weights[low] - free[low])).min()  # as far as no weight falls below zero
-            weights = weights + step * (free - weights)
+    def balance(self, before: Tensor) -> Tensor:
+        """Lawson and Hanson's inner loop: have units leave until all weights are above zero.
+
+        Args:
+            before: (k - 1,) weights above zero, of the units without the last.
+
+        Returns:
+            The units that left.
+        """
+        weights, left = torch.cat([before, before.new_zeros(1)]), [self.units[:0]]
+        while (low := self.weights <= 0).any():
+            step = (weights[low] / (weights[low] - self.weights[low])).min()  # as far as no weight falls below zero
+            weights = weights + step * (self.weights - weights)
             leaves = low & (weights <= EXACT * weights.max())
+            left.append(self.units[leaves])
             for position in leaves.nonzero().flatten().flip(0).tolist():
-                kept = torch.arange(len(self)) != position
-                smaller = without(self._inverse, position)
-                self.units, self._right = self.units[kept], self._right[kept]
-                self._inverse.copy_(smaller)
-            weights = weights[~leaves]
+                self._drop(position)
+            weights, k = weights[~leaves], len(self)
+            self.weights = _times_triangle(self._lengths[:k], self._rows[:k, :k])
+            self.missing = self._view.target - self._lengths[:k] @ self._parts[:k]
+        return torch.cat(left)
+
+    def _drop(self, position: int) -> None:
+        k = len(self)
+        own, parts, lengths = self._rows[position:k, :k], self._parts[position:k], self._lengths[position:k]
+        mixed = without(torch.cat([own, parts, lengths.unsqueeze(1)], dim=1), position)
+        own[:-1, :position], own[:-1, position:-1] = mixed[:, :position], mixed[:, position + 1 : k]
+        parts[:-1], lengths[:-1] = mixed[:, k:-1], mixed[:, -1]
+        self.units = torch.cat([self.units[:position], self.units[position + 1 :]])
 
 
-def without(inverse: Tensor, position: int) -> Tensor:
-    """The inverse Cholesky factor once a row and column of the matrix are gone, from that before (k, k), in k^2 steps.
+def without(table: Tensor, position: int) -> Tensor:
+    """The rows of a basis once a unit is gone.
 
-    Of the factor, the rows below ``position`` get back what their column x there stood for: their part L becomes
-    L K, where K K^T = I + p p^T with p = L^-1 x. With a_i = 1 + p_1^2 + ... + p_i^2, the entry (i, j) of K^-1 is
+    The rows below L^-1's row ``position`` get back what their column x there stood for: their part L becomes L K, where
+    K K^T = I + p p^T with p = L^-1 x. With a_i = 1 + p_1^2 + ... + p_i^2, the entry (i, j) of K^-1 is
     -p_i p_j / sqrt(a_i a_{i-1}) below the diagonal and sqrt(a_{i-1} / a_i) on it.
+
+    Args:
+        table: (1 + m, at least k) the unit's row and the m below it: L^-1 in the first k columns, in the others what
+            is made of the same rows.
+        position: of the unit.
+
+    Returns:
+        (m, as many) the rows that replace those below; column ``position`` is zero.
     """
-    above, row, below = inverse[:position], inverse[position], inverse[position + 1 :]
+    row, below = table[0], table[1:]
     p = -below[:, position] / row[position]
-    below = torch.addr(below, p, row)  # as if x were not; its column at ``position`` is zero now
+    below = torch.addr(below, p, row)  # as if x were not
     after = 1 + p.square().cumsum(0)
     before = after - p.square()
-    earlier = (below * p.unsqueeze(1)).cumsum(0) - below * p.unsqueeze(1)  # sum over j < i of p_j times row j
-    below = below * (before / after).sqrt().unsqueeze(1) - earlier * (p / (after * before).sqrt()).unsqueeze(1)
-    kept = torch.arange(len(inverse)) != position
-    return torch.cat([above, below])[:, kept]
+    earlier = (below[:-1] * p[:-1, None]).cumsum(0)  # row i: sum over j <= i of p_j times row j
+    below *= (before / after).sqrt().unsqueeze(1)
+    below[1:].addcmul_(earlier, (p / (after * before).sqrt())[1:, None], value=-1)
+    return below
+
+
+def _times_triangle(vector: Tensor, lower: Tensor) -> Tensor:
+    """(k,) vector^T times a lower triangular matrix (k, k)."""
+    result = torch.zeros_like(vector)
+    for start in range(0, len(vector), BLOCK):
+        end = min(start + BLOCK, len(vector))
+        result[:end].addmv_(lower[start:end, :end].T, vector[start:end])
+    return result

@@ -7,12 +7,15 @@ single (c, d + 1) matrices and blocks of rows.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 BLOCK = 8192  # rows dealt with at a time where a copy is needed
+SQUARE = 8192  # batches whose products with each other are held, all together
+NUMBERS = 2**25  # dealt with at a time where those are made
 
 
 class Units(Protocol):
@@ -20,12 +23,24 @@ class Units(Protocol):
 
     def __len__(self) -> int: ...
 
-    def inner(self, matrix: Tensor, which: Tensor | None = None) -> Tensor:
-        """<g_i, matrix> of the units ``which``, in float64; of all, in the precision of the factors."""
+    def inner(self, matrix: Tensor) -> Tensor:
+        """(n,) float64, <g_i, matrix>."""
         ...
 
     def total(self, which: Tensor, weights: Tensor) -> Tensor:
         """(c, d + 1) float64, the sum of weight times gradient over the units ``which``."""
+        ...
+
+    def column(self, unit: int) -> Tensor:
+        """(n,) float64, <g_i, g_unit>."""
+        ...
+
+    def sums(self) -> Tensor:
+        """(n,) float64, <g_i, sum of all g_j>."""
+        ...
+
+    def vectors(self, most: int) -> Tensor | None:
+        """(n, c * (d + 1)) the gradients, flat, in the precision of the factors; None if longer than ``most``."""
         ...
 
 
@@ -52,9 +67,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.delta)
 
-    def inner(self, matrix: Tensor, which: Tensor | None = None) -> Tensor:
+    def inner(self, matrix: Tensor) -> Tensor:
         bias, weight = matrix[:, :1], matrix[:, 1:]
-        parts = [(weight.to(h) @ h.T).add_(bias.to(h)).mul_(delta.T).sum(dim=0) for delta, h in self._factors(which)]
+        parts = [
+            (weight @ h.T).add_(bias).mul_(delta.T).sum(dim=0) for delta, h in self._factors(torch.arange(len(self)))
+        ]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
     def total(self, which: Tensor, weights: Tensor) -> Tensor:
@@ -65,10 +82,28 @@ class Samples:
             result[:, 1:].addmm_(weighted, h)
         return result
 
-    def _factors(self, which: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        if which is None:
-            yield from zip(self.delta.split(BLOCK), self.features.split(BLOCK), strict=True)
-            return
+    def column(self, unit: int) -> Tensor:
+        delta, h = self._wide
+        return (delta @ delta[unit]).mul_((h @ h[unit]).add_(1))
+
+    def sums(self) -> Tensor:
+        (n, c), d = self.delta.shape, self.features.shape[1]
+        if n * (c + d) > 2 * c * d:
+            return self.inner(everything(self))
+        delta, h = self._wide
+        return (delta @ delta.T).mul_((h @ h.T).add_(1)).sum(dim=1)
+
+    def vectors(self, most: int) -> Tensor | None:
+        c, d = self.delta.shape[1], self.features.shape[1]
+        if c * (d + 1) > most + c + d:  # a column takes c + d multiply-adds a unit, and ``most`` to be made orthogonal
+            return None
+        return torch.cat([self.delta.unsqueeze(2), self.delta.unsqueeze(2) * self.features.unsqueeze(1)], 2).flatten(1)
+
+    @cached_property
+    def _wide(self) -> tuple[Tensor, Tensor]:
+        return self.delta.double(), self.features.double()
+
+    def _factors(self, which: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in which.split(BLOCK):
             yield self.delta[rows].double(), self.features[rows].double()
 
@@ -88,14 +123,40 @@ class Batches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def inner(self, matrix: Tensor, which: Tensor | None = None) -> Tensor:
-        rows, owner, sizes = self._members(torch.arange(len(self)) if which is None else which)
-        each = self.samples.inner(matrix)[rows] if which is None else self.samples.inner(matrix, rows)
+    def inner(self, matrix: Tensor) -> Tensor:
+        rows, owner, sizes = self._members(torch.arange(len(self)))
+        each = self.samples.inner(matrix)[rows]
         return torch.zeros(len(sizes), dtype=each.dtype).index_add_(0, owner, each) / sizes
 
     def total(self, which: Tensor, weights: Tensor) -> Tensor:
         rows, owner, sizes = self._members(which)
         return self.samples.total(rows, (weights / sizes)[owner])
+
+    def column(self, unit: int) -> Tensor:
+        if len(self) > SQUARE:
+            return self.inner(self.total(torch.tensor([unit]), torch.ones(1, dtype=torch.float64)))
+        return self._gram[unit]
+
+    def sums(self) -> Tensor:
+        return self.inner(everything(self)) if len(self) > SQUARE else self._gram.sum(dim=1)
+
+    def vectors(self, most: int) -> Tensor | None:
+        return None
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        """(n, n) products of the batches' gradients, summed over some scores at a time."""
+        samples, n = self.samples, len(self)
+        c, width = samples.delta.shape[1], samples.features.shape[1] + 1
+        gram = torch.zeros(n, n, dtype=torch.float64)
+        for scores in torch.arange(c).split(max(1, NUMBERS // (n * width))):
+            means = torch.empty(n, len(scores), width, dtype=torch.float64)
+            for mean, batch in zip(means, self.batches, strict=True):
+                delta = samples.delta[batch][:, scores].T.double() / len(batch)
+                mean[:, 0] = delta.sum(dim=1)
+                torch.mm(delta, samples.features[batch].double(), out=mean[:, 1:])
+            gram.addmm_(means.flatten(1), means.flatten(1).T)
+        return gram
 
     def _members(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The samples of the batches ``which``, the position in ``which`` that each belongs to, the batches' sizes."""
@@ -103,3 +164,8 @@ class Batches:
         owner = torch.arange(len(which)).repeat_interleave(sizes)
         rows = [self.batches[batch] for batch in which.tolist()]
         return torch.cat([owner[:0], *rows]), owner, sizes
+
+
+def everything(units: Units) -> Tensor:
+    """(c, d + 1) float64, the sum of the gradients of all units."""
+    return units.total(torch.arange(len(units)), torch.ones(len(units), dtype=torch.float64))

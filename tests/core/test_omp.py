@@ -9,6 +9,7 @@ from torch import Tensor
 import references.omp as reference
 from leantrain.omp import omp, without
 from leantrain.units import Batches, Samples
+from leantrain.views import AsVectors, ByProduct, view
 
 TOLERANCE = 1e-4  # of weights: the factors are float32
 
@@ -78,15 +79,17 @@ def test_without_a_limit_no_other_weights_are_better(n, lam, seed):
     assert objective == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.parametrize(("width", "kind"), [(40, AsVectors), (100, ByProduct)])
 @pytest.mark.parametrize("lam", [0.0, 0.5])
-def test_without_a_limit_it_agrees_with_scipy(lam):
-    """Large enough that many units leave again, for which the Cholesky factor is updated."""
+def test_without_a_limit_it_agrees_with_scipy(lam, width, kind):
+    """Large enough that many units leave again, for which the basis is updated."""
     nnls = pytest.importorskip("scipy.optimize").nnls
-    delta, features = (factor.double() for factor in factors(120, 3, 40, seed=1))
-    target = torch.randn(3, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 5
+    delta, features = (factor.double() for factor in factors(120, 3, width, seed=1))
+    target = torch.randn(3, width + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 5
     matrix = torch.tensor(dense(delta, features), dtype=torch.float64).T
     matrix = torch.cat([matrix, lam**0.5 * torch.eye(120, dtype=torch.float64)])
     expected, _ = nnls(matrix.numpy(), torch.cat([target.flatten(), torch.zeros(120, dtype=torch.float64)]).numpy())
+    assert isinstance(view(Samples(delta, features), target, 120), kind)
     ours = omp(Samples(delta, features), 120, target=target, regularisation=lam, tolerance=0)
     found = torch.zeros(120, dtype=torch.float64).index_copy_(0, ours.indices, ours.weights)
     assert 20 < len(ours.indices) < 100
@@ -97,11 +100,23 @@ def test_more_rows_than_a_block(monkeypatch):
     delta, features = factors(50, 3, 4, seed=3)
     batches = torch.randperm(50, generator=torch.Generator().manual_seed(3)).split(4)
     whole = [omp(units, 9) for units in (Samples(delta, features), Batches(Samples(delta, features), batches))]
-    monkeypatch.setattr("leantrain.units.BLOCK", 7)
+    for name, value in (("units.BLOCK", 7), ("units.NUMBERS", 1), ("omp.BLOCK", 2)):
+        monkeypatch.setattr(f"leantrain.{name}", value)
     parts = [omp(units, 9) for units in (Samples(delta, features), Batches(Samples(delta, features), batches))]
     for one, other in zip(whole, parts, strict=True):
         assert torch.equal(one.indices, other.indices)
         assert torch.allclose(one.weights, other.weights)
+
+
+def test_more_batches_than_a_square_of_products_is_held_for(monkeypatch):
+    delta, features = factors(50, 3, 4, seed=3)
+    batches = torch.randperm(50, generator=torch.Generator().manual_seed(3)).split(4)
+    held = omp(Batches(Samples(delta, features), batches), 9)
+    monkeypatch.setattr("leantrain.units.SQUARE", 12)
+    monkeypatch.setattr(Batches, "_gram", None)
+    made = omp(Batches(Samples(delta, features), batches), 9)
+    assert torch.equal(held.indices, made.indices)
+    assert torch.allclose(held.weights, made.weights)
 
 
 def test_it_stops_when_the_residual_is_small_enough():
@@ -196,4 +211,16 @@ def test_the_factor_without_a_row_is_that_of_the_smaller_matrix(size, position, 
     vectors = torch.randn(size, 14, dtype=torch.float64, generator=rng)
     kept = torch.arange(size) != position
     whole, part = (torch.linalg.cholesky(rows @ rows.T) for rows in (vectors, vectors[kept]))
-    assert torch.allclose(without(whole.inverse(), position), part.inverse(), atol=1e-10)
+    inverse = whole.inverse()
+    changed = torch.cat([inverse[:position], without(inverse[position:], position)])
+    assert torch.allclose(changed[:, kept], part.inverse(), atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_gradients_that_cancel(seed):
+    """The square of their sum, made from products, comes out below zero in some of these."""
+    delta, features = factors(6, 3, 60, seed)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+    units = Samples(torch.cat([delta, -delta])[order], features.repeat(2, 1)[order])
+    assert isinstance(view(units, None, 1), ByProduct)
+    assert omp(units, 1).residual <= 1

@@ -29,7 +29,7 @@ class GradMatch(Matching):
         regularisation: lambda, against large weights.
         tolerance: eps; a class whose residual is below this share of its gradient needs no more samples.
         per: ``"class-gradient"`` looks, for class c, at the gradient of score c only; ``"class"`` at those of all C
-            scores, which takes C times as long.
+            scores, which takes longer.
         warm: kappa. The first kappa * E * keep_ratio epochs train on everything, the others on subsets. 0.5 is the
             paper's warm start.
         validation: gradients of a validation set, made like ``gradients``. The subset then matches their sum, scaled
@@ -39,9 +39,10 @@ class GradMatch(Matching):
     add up to about N. All weights are then divided by their mean.
 
     Cost: at each selection a forward pass over the data set (1 / R units a sample and epoch) and, for k of a class's n
-    samples, k * n * D multiply-adds; then 3 * keep_ratio units a sample. Memory beside the N * (C + D) numbers of the
-    factors: one class's rows and 8 k^2 bytes. The N * C * (D + 1) numbers of the gradients are never made. Needs class
-    labels; with ``warm`` the length of the training.
+    samples, k * n * D + k^2 * D multiply-adds (``"class"``: k * n * (C + D + k / 2)); then 3 * keep_ratio units a
+    sample. Memory beside the N * (C + D) numbers of the factors: one class's rows twice and 8 k * (k + D) bytes
+    (``"class"``: the rows in float64, too, and 8 k * (k + n)). The N * C * (D + 1) numbers of the gradients are never
+    made. Needs class labels; with ``warm`` the length of the training.
 
     Source: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model
     Training", ICML 2021, arXiv 2103.00123, Algorithms 1 and 2.
@@ -103,10 +104,11 @@ class GradMatchPB(Matching):
     Where fewer batches do, random ones fill up, with weight 1 beside weights that add up to about M. All weights are
     then divided by their mean.
 
-    Cost: as ``GradMatch``, but for the search: about N * C * D multiply-adds for each batch selected. Memory beside the
-    factors: some C * (D + 1) numbers, blocks of 8,192 rows and 8 (keep_ratio * M)^2 bytes; the gradients of the batches
-    are never held together, which at 5,005 batches of ImageNet would take 41 GB. Needs no labels, but a default
-    sampler; with ``warm`` the length of the training.
+    Cost: as ``GradMatch``, but for the search: (N + M^2) * C * D multiply-adds once, for the products of the batches'
+    gradients with each other, and next to nothing in a step; above 8,192 batches 2 * N * C * D for each selected.
+    Memory beside the factors: 8 M^2 bytes, as many again times keep_ratio, and blocks of some scores' gradients of all
+    batches, of 256 MB unless one score's take more; those of all scores are never held together, which at 5,005 batches
+    of ImageNet would take 41 GB. Needs no labels, but a default sampler; with ``warm`` the length of the training.
 
     Source, differences: as ``GradMatch``. The authors' code also takes the batches in the data set's order, and mixes
     the samples of the selected ones into new batches.
