@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import alternate, finish, report
+from timing import alternate, finish, ratio, report
 from torch import Tensor
 
 from leantrain import Adonis, Batch, Ledger, Run, Selector
@@ -63,7 +63,7 @@ def main() -> None:
     for name in selectors:
         other = "authors' loop, history " + name.split()[-1]
         report(f"A batch of {BATCH}", {key: times[key] for key in (name, other)}, name)
-        times[name]["times_faster"] = times[other]["median_s"] / times[name]["median_s"]
+        times[name]["times_faster"] = ratio(times, other, name)
     memory = torch.zeros(8_000_000)  # 32 MB: a step of the training between two decisions empties the caches
     result["after_other_work"] = alternate(sides, options.rounds, before=lambda: memory.add_(1))
     report("After other work in between", result["after_other_work"], "SB, history 1024")

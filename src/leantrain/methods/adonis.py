@@ -140,7 +140,7 @@ class Adonis(Selector):
         chosen = (counts / counts.sum() > self.theta).nonzero()[0]  # Eq. 6 and 3
         if len(chosen) == 0:
             self._stalls += 1
-            chosen = counts.argmax(keepdims=True)
+            chosen = np.array([counts.argmax()])
         return chosen, self.alpha
 
     def report(self) -> dict[str, float]:
