@@ -20,19 +20,21 @@ def alternate(
     calls: int = 1,
     before: Callable[[], object] = lambda: None,
     few: Mapping[str, int] | None = None,
+    warm: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of a call of each of ``sides``, all timed once a round, after a round to warm up; see ``summary``.
+    """Seconds of a call of each of ``sides``, all timed once a round; see ``summary``.
 
     Args:
         calls: made in a row at each timing, whose mean counts.
         before: called before each timing, not timed itself.
-        few: of slow sides, in how many rounds they are called; one of a single round is not warmed up.
+        few: of slow sides, in how many rounds they are called.
+        warm: whether a round that does not count goes before.
     """
     limits = {name: (few or {}).get(name, rounds) for name in sides}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for number in range(-1, rounds):
+    for number in range(-1 if warm else 0, rounds):
         for name, work in sides.items():
-            if number >= limits[name] or (number < 0 and limits[name] == 1):
+            if number >= limits[name]:
                 continue
             before()
             start, start_cpu = time.perf_counter(), time.process_time()
