@@ -33,7 +33,7 @@ def rows(name: str, source: Rows, run: Run) -> Tensor:
             "they were made? Make them again."
         )
     values = values.detach().float().cpu()
-    _refuse(name, ~values.isfinite().all(dim=1), "not finite")
+    _refuse(name, ~_finite(values), "not finite")
     return values
 
 
@@ -48,6 +48,14 @@ def numbers(name: str, source: Numbers, run: Run) -> Tensor:
     values = values.detach().float().cpu()
     _refuse(name, values.isnan(), "NaN")
     return values
+
+
+def _finite(rows: Tensor) -> Tensor:
+    """(N,) whether all numbers of a row are finite. Those of a finite sum are; only the others are looked at."""
+    finite = rows.sum(dim=1).isfinite()
+    doubtful = (~finite).nonzero().flatten()  # finite numbers can overflow when summed up
+    finite[doubtful] = rows[doubtful].isfinite().all(dim=1)
+    return finite
 
 
 def _described(values: Any) -> str:

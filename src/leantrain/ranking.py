@@ -23,3 +23,10 @@ def highest(rank: Tensor, pool: Tensor, keep_ratio: float, *, skip: float = 0.0)
     order = pool[rank[pool].argsort(descending=True, stable=True)]
     skipped = len(pool) - check.portion(1 - skip, len(pool))
     return order[skipped:][: check.portion(keep_ratio, len(pool))].sort().values
+
+
+def classes(labels: Tensor) -> list[tuple[int, Tensor]]:
+    """Each of ``labels`` (M,) with the ascending positions of its samples, by one sort for all classes."""
+    order = labels.argsort(stable=True)
+    found, counts = labels[order].unique_consecutive(return_counts=True)
+    return list(zip(found.tolist(), order.split(counts.tolist()), strict=True))

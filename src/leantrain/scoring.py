@@ -26,6 +26,14 @@ class Scores(NamedTuple):
     correct: Tensor | None = None
     confidence: Tensor | None = None
 
+    def cpu(self) -> "Scores":
+        """The same on the CPU, as float32. In one transfer: each makes the host wait for the device."""
+        losses = self.losses.detach().float()
+        if self.correct is None or self.confidence is None:
+            return Scores(losses.cpu(), *(None if fact is None else fact.cpu() for fact in self[1:]))
+        rows = torch.stack([losses, self.correct.to(losses), self.confidence.detach().to(losses)]).cpu()
+        return Scores(rows[0], rows[1] > 0, rows[2])
+
 
 def scorer(
     model: nn.Module,

@@ -41,7 +41,8 @@ class ScoringPass:
             batch = batches.resize(batch, self.selector.scale_factor)
         scores = self.score(batch)
         scores = scores if isinstance(scores, Scores) else Scores(scores)
-        losses = check_losses(scores.losses, len(indices), "score(batch)").detach().float().cpu()
+        check_losses(scores.losses, len(indices), "score(batch)")
+        losses, *facts = scores = scores.cpu()
         if self.strict and not losses.isfinite().all():
             raise FloatingPointError(broken(indices, losses, "scoring"))
         if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
@@ -50,7 +51,6 @@ class ScoringPass:
                 "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
                 "return leantrain.Scores(losses, correct, confidence)."
             )
-        facts = [None if fact is None else fact.cpu() for fact in (scores.correct, scores.confidence)]
         self.exchange.note(SCORES, epoch, indices, losses, *facts)
         spent = time.perf_counter() - start
         self.stats.scored += of

@@ -10,8 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from leantrain import Scores, scorer
+from leantrain import Adonis, Scores, scorer, wrap
 
 B, C = 6, 3
 
@@ -201,3 +202,25 @@ def test_lower_precision_is_only_for_scoring() -> None:
 
 def test_scores_are_a_tuple_with_defaults() -> None:
     assert Scores(torch.ones(2))[1:] == (None, None)
+
+
+def test_what_a_scoring_pass_tells_comes_to_the_cpu_in_one_transfer(monkeypatch):
+    """On a GPU every transfer waits for the device."""
+    transfers = []
+    original = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: transfers.append(self.shape) or original(self))
+    model = nn.Linear(4, 3)
+    data = [(torch.randn(4), i % 3) for i in range(16)]
+    loader = wrap(DataLoader(data, batch_size=8), Adonis(theta=0.0, alpha=1.0), score=scorer(model, F.cross_entropy))
+    next(iter(loader))
+    assert len(transfers) == loader.stats.scored // 8
+
+
+def test_scores_on_the_cpu_are_the_same():
+    scores = Scores(torch.rand(5, dtype=torch.float64), torch.rand(5) > 0.5, torch.rand(5))
+    moved = scores.cpu()
+    assert [fact.dtype for fact in moved] == [torch.float32, torch.bool, torch.float32]
+    for fact, own in zip(moved, scores, strict=True):
+        assert torch.equal(fact, own.to(fact.dtype))
+    assert Scores(scores.losses).cpu()[1:] == (None, None)
+    assert torch.equal(Scores(scores.losses, scores.correct).cpu().correct, scores.correct)

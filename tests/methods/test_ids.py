@@ -118,6 +118,11 @@ def test_wrong_features(features: Any, text: str, late: bool) -> None:
         kept(ids(features=(lambda: features) if late else features), 0, fingerprint="this")
 
 
+def test_finite_features_whose_sum_overflows_pass() -> None:
+    huge = embedding().index_fill(0, torch.tensor([7]), 3e38)
+    assert len(kept(ids(features=huge, keep_ratio=1), 0)) == SIZE
+
+
 @pytest.mark.parametrize("fingerprint", ["", "this"])
 def test_a_fitting_fingerprint_passes(fingerprint: str) -> None:
     assert kept(ids(features=Features(embedding(), fingerprint)), 0, fingerprint="this")

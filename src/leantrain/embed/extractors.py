@@ -1,6 +1,8 @@
 """Feature extractors: functions of a batch that give (B, D) features, in eval mode and without gradient."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ def penultimate(
     *,
     layer: nn.Linear | None = None,
     forward: Callable[[nn.Module, Any], Any] | None = None,
-) -> Callable[[Any], Tensor]:
+) -> "Penultimate":
     """Features before the last linear layer of ``model``, found by a hook during the pass.
 
     Args:
@@ -35,21 +37,39 @@ def penultimate(
             "gives (B, D) features instead."
         )
 
-    def extract(batch: Any) -> Tensor:
-        device = next(model.parameters()).device
+    return Penultimate(model, head, forward)
+
+
+@dataclass(frozen=True, eq=False)
+class Penultimate:
+    """What ``penultimate`` gives: the input of ``layer`` while a batch goes through ``model``."""
+
+    model: nn.Module
+    layer: nn.Linear
+    forward: Callable[[nn.Module, Any], Any] | None
+
+    def __call__(self, batch: Any) -> Tensor:
+        device = next(self.model.parameters()).device
         caught: list[Tensor] = []
-        hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        hook = self.layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
-            with undisturbed(model, device), uncompiled():
+            with undisturbed(self.model, device), uncompiled():
                 moved = batches.to(batch, device)
-                forward(model, moved) if forward else model(moved[0])
+                self.forward(self.model, moved) if self.forward else self.model(moved[0])
         finally:
             hook.remove()
         if not caught:
             raise ValueError("The linear layer was not reached in the forward pass; name another one with layer=.")
         return caught[-1].detach()
 
-    return extract
+    def fingerprint(self) -> str:
+        """Of the weights and buffers as they are, and of which layer it is."""
+        layers = [name for name, module in self.model.named_modules() if module is self.layer]
+        content = hashlib.blake2b(f"{type(self.model).__name__}/{layers}".encode(), digest_size=16)
+        for name, value in self.model.state_dict().items():
+            content.update(f"{name}/{value.dtype}/{tuple(value.shape)}".encode())
+            content.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return content.hexdigest()
 
 
 def last_linear(model: nn.Module) -> nn.Linear | None:
@@ -65,7 +85,7 @@ def pretrained(
     images: Callable[[Any], Tensor] | None = None,
     size: int | None = None,
     device: torch.device | str = "cpu",
-) -> Callable[[Any], Tensor]:
+) -> "Penultimate":
     """The penultimate layer of a torchvision classifier trained on ImageNet.
 
     Args:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +10,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leantrain import intake
+from leantrain.embed.cache import cached
 from leantrain.embed.extractors import penultimate
 from leantrain.embed.features import Features
 
 
 def embed(
-    loader: DataLoader[Any], extractor: Callable[[Any], Tensor], *, name: str = "", batch_size: int | None = None
+    loader: DataLoader[Any],
+    extractor: Callable[[Any], Tensor],
+    *,
+    name: str = "",
+    batch_size: int | None = None,
+    cache: str | Path | None = None,
 ) -> Features:
     """Embed every sample of ``loader``'s data set, in the data set's own order.
 
@@ -23,12 +30,35 @@ def embed(
         extractor: function of a batch that gives (B, D) features, for example ``pretrained("resnet18")``.
         name: of the extractor, kept with the features.
         batch_size: of this pass; by default the loader's.
+        cache: folder where features are kept, as safetensors, for the next time the same data set meets the same
+            extractor: by the data set's fingerprint, ``name`` and the weights, where the extractor has a
+            ``fingerprint()``, as those of this package do. The first batch is embedded anew and compared, which shows
+            a preprocessing that changed. What does not fit or cannot be read is made again, with a message.
 
     Raises:
         ValueError: the extractor gives something else than one row a sample.
     """
-    start = time.perf_counter()
-    rows = []
+    fingerprint, size = intake.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
+
+    def make() -> Features:
+        start = time.perf_counter()
+        values, done = torch.empty(0, 0), 0
+        for rows in _rows(loader, extractor, batch_size):
+            if not done:
+                values = torch.empty(size, rows.shape[1])  # the batches are not held twice
+            values[done : done + len(rows)] = rows
+            done += len(rows)
+        return Features(values, fingerprint, name, time.perf_counter() - start)
+
+    if cache is None:
+        return make()
+    weights = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""  # pyright: ignore[reportFunctionMemberAccess]
+    first = next(_rows(loader, extractor, batch_size))
+    return cached(Path(cache), (fingerprint, name, weights), size, first, make)
+
+
+def _rows(loader: DataLoader[Any], extractor: Callable[[Any], Tensor], batch_size: int | None) -> Iterator[Tensor]:
+    """The (B, D) features of one batch after the other."""
     for batch, expected in in_order(loader, batch_size):
         features = extractor(batch)
         if features.ndim != 2 or len(features) != expected:
@@ -36,8 +66,7 @@ def embed(
                 f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
                 "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
             )
-        rows.append(features.detach().float().cpu())
-    return Features(torch.cat(rows), intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
+        yield features.detach()
 
 
 def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -59,7 +88,11 @@ def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator
 
 
 def snapshot(
-    model: nn.Module, loader: DataLoader[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
+    model: nn.Module,
+    loader: DataLoader[Any],
+    *,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+    cache: str | Path | None = None,
 ) -> Callable[[], Features]:
     """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
 
@@ -67,5 +100,7 @@ def snapshot(
         model: the model being trained; its features are those before its last linear layer.
         loader: the training DataLoader.
         forward: how a batch goes through the model; by default ``model(batch[0])``.
+        cache: as for ``embed``; of use where a training with the same seed is run again.
     """
-    return lambda: embed(loader, penultimate(model, forward=forward), name="snapshot of the model being trained")
+    name = "snapshot of the model being trained"
+    return lambda: embed(loader, penultimate(model, forward=forward), name=name, cache=cache)

@@ -1,12 +1,15 @@
 """ADONIS: adaptive online importance sampling. Trains on the samples whose loss is a frequent one.
 
-B = samples of an original batch, n = losses of the history within the clipping range, k = bins.
+B = samples of an original batch, n = losses of the history within the clipping range, k = bins. The steps run in NumPy,
+whose operations on so few numbers take half as long as torch's.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +104,7 @@ class Adonis(Selector):
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._recent = torch.empty(0)  # H, the last `history` losses
-        self._age = torch.empty(0, dtype=torch.int64)  # how many judgements ago each was seen
+        self._age = torch.empty(0, dtype=torch.int64)  # how many judgements ago each was seen; only with half_life
         self._stalls = self._short = 0
 
     def loss_age(self, epoch: int) -> int | None:
@@ -109,34 +112,35 @@ class Adonis(Selector):
 
     def select(self, batch: Batch) -> Tensor:
         self._recent = torch.cat([self._recent, batch.losses])[-self.history :]  # step 3
-        self._age = torch.cat([self._age + 1, torch.zeros(len(batch.losses), dtype=torch.int64)])[-self.history :]
-        weights = None if self.half_life is None else decay(self._age, self.half_life)
-        low, high, counts = histogram(self._recent, self.sigma, self.rule, weights)  # steps 4, 5
-        chosen, keep = self._choose_bins(counts, len(self._recent) if weights is None else float(weights.sum()))
-        accepted = torch.zeros(len(counts), dtype=torch.bool)
+        weights = np.ones(len(self._recent))
+        if self.half_life is not None:
+            self._age = torch.cat([self._age + 1, torch.zeros(len(batch.losses), dtype=torch.int64)])[-self.history :]
+            weights = decay(self._age, self.half_life).numpy()
+        low, high, counts = histogram(self._recent.double().numpy(), weights, self.sigma, self.rule)  # steps 4, 5
+        chosen, keep = self._choose_bins(counts, float(weights.sum()))
+        accepted = np.zeros(len(counts), dtype=bool)
         accepted[chosen] = True
-        candidates = accepted[bin_of(batch.losses, low, high, len(counts))]
-        candidates &= (batch.losses >= low) & (batch.losses <= high)  # step 6: p = 0 outside the range
-        positions = candidates.nonzero().flatten()
+        losses = batch.losses.double().numpy()
+        positions = ((losses >= low) & (losses <= high)).nonzero()[0]  # step 6: p = 0 outside the range
+        positions = torch.from_numpy(positions[accepted[bin_of(losses[positions], low, high, len(counts))]])
         rng = generator(self.run.seed, batch.epoch, "adonis", batch.number)
         return positions[choose(len(positions), check.portion(keep, len(positions)), rng)]  # step 8
 
-    def _choose_bins(self, counts: Tensor, total: float) -> tuple[Tensor, float]:
+    def _choose_bins(self, counts: np.ndarray, total: float) -> tuple[np.ndarray, float]:
         """The bins that count, and the share of their samples to keep. Steps 6 and 7."""
         assert self.alpha is not None
         if self.theta == "auto":
-            fullest = counts.argsort(descending=True, stable=True)
-            share = counts[fullest].cumsum(0) / total  # of all samples, clipped ones included
-            wanted = int(torch.searchsorted(share, self.keep_ratio / self.alpha - 1e-6)) + 1
+            fullest = (-counts).argsort(kind="stable")
+            share = counts[fullest].cumsum() / total  # of all samples, clipped ones included
+            wanted = int(share.searchsorted(self.keep_ratio / self.alpha - 1e-6)) + 1
             self._short += wanted > len(fullest)
             chosen = fullest[:wanted]
             return chosen, min(self.alpha, self.keep_ratio / float(share[len(chosen) - 1]))
         assert isinstance(self.theta, float | int)
-        probability = counts / counts.sum()  # Eq. 6
-        chosen = (probability > self.theta).nonzero().flatten()  # Eq. 3
+        chosen = (counts / counts.sum() > self.theta).nonzero()[0]  # Eq. 6 and 3
         if len(chosen) == 0:
             self._stalls += 1
-            chosen = counts.argmax().unsqueeze(0)
+            chosen = np.array([counts.argmax()])
         return chosen, self.alpha
 
     def report(self) -> dict[str, float]:
@@ -158,29 +162,26 @@ def decay(age: Tensor, half_life: float) -> Tensor:
     return (0.5 ** (age.double() / half_life)).clamp_min(1e-30)
 
 
-def histogram(losses: Tensor, sigma: float, rule: str, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest and highest kept value and the (k,) counts of equal-width bins between them (Fig. 3 and 4).
+def histogram(values: np.ndarray, weights: np.ndarray, sigma: float, rule: str) -> tuple[float, float, np.ndarray]:
+    """Lowest and highest kept value and the (k,) weights of equal-width bins between them (Fig. 3 and 4).
 
-    With ``weights`` (n,) of the losses, a bin's count is the sum of its weights.
+    With weights of 1, both (n,) float64, they are the counts.
     """
-    values = losses.double()
-    if weights is None:
-        std, mean = torch.std_mean(values, correction=0)
-    else:
-        mean = (weights * values).sum() / weights.sum()
-        std = ((weights * (values - mean) ** 2).sum() / weights.sum()).sqrt()
+    total = weights.sum()
+    mean = weights @ values / total
+    away = np.abs(values - mean)
+    std = math.sqrt(weights @ (away * away) / total)
     # The mean of equal values can be off by a rounding error, which must not clip all of them away.
-    inside = (values - mean).abs() <= sigma * std + 1e-9 * mean.abs()
+    inside = away <= sigma * std + 1e-9 * abs(mean)
     if not inside.any():  # two far-apart clusters and a small sigma: keep what lies nearest the mean
-        inside[(values - mean).abs().argmin()] = True
+        inside[away.argmin()] = True
     kept = values[inside]
-    low, high = kept.min(), kept.max()
+    low, high = float(kept.min()), float(kept.max())
     bins = RULES[rule](len(kept))
-    bin_weights = None if weights is None else weights[inside]
-    return low, high, torch.bincount(bin_of(kept, low, high, bins), weights=bin_weights, minlength=bins)
+    return low, high, np.bincount(bin_of(kept, low, high, bins), weights[inside], minlength=bins)
 
 
-def bin_of(losses: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:
-    """The bin of each loss; the last bin is closed on the right. Losses outside are given the nearest bin."""
-    width = (high - low).clamp_min(torch.finfo(torch.float64).tiny)
-    return ((losses.double() - low) / width * bins).floor().clamp(0, bins - 1).long()
+def bin_of(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:
+    """The bin of each of ``values``, all within ``low`` and ``high``; the last bin is closed on the right."""
+    width = max(high - low, sys.float_info.min)
+    return np.minimum(((values - low) / width * bins).astype(np.int64), bins - 1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,4 +84,5 @@ class StaleSB(SB):
 
 def cdf(history: Tensor, losses: Tensor) -> Tensor:
     """Share of ``history`` strictly below each of ``losses`` (B,). Returns (B,) float32 in [0, 1)."""
-    return torch.searchsorted(history.sort().values, losses) / len(history)
+    ordered = torch.from_numpy(np.sort(history.numpy()))  # several times faster than torch's sort of so few
+    return torch.searchsorted(ordered, losses) / len(history)
