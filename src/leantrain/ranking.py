@@ -18,6 +18,13 @@ def ranks(scores: Tensor, rng: torch.Generator) -> Tensor:
     return rank
 
 
+def by_class(labels: Tensor, order: Tensor | None = None) -> tuple[Tensor, ...]:
+    """For each class of ``labels`` (M,), ascending, its positions: in ``order`` (M,) where given, else ascending."""
+    found, members = (labels if order is None else labels[order]).sort(stable=True)
+    sizes = found.unique_consecutive(return_counts=True)[1]
+    return (members if order is None else order[members]).split(sizes.tolist())
+
+
 def highest(rank: Tensor, pool: Tensor, keep_ratio: float, *, skip: float = 0.0) -> Tensor:
     """The ceil(keep_ratio * M) of ``pool`` (M,) with the highest ``rank`` (N,), after the floor(skip * M) highest."""
     order = pool[rank[pool].argsort(descending=True, stable=True)]

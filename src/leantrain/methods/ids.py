@@ -13,6 +13,7 @@ from torch import Tensor
 
 from leantrain import check, given
 from leantrain.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
+from leantrain.ranking import by_class
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
 from leantrain.spans import check_span, in_epochs
@@ -134,8 +135,8 @@ def prototype_distance(
 ) -> Tensor:
     """Distance (Eq. 7) of each row of ``features`` (N, D) to the nearest prototype of its class. Returns (N,)."""
     result = torch.empty(len(features))
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero().flatten()
+    for members in by_class(labels):
+        label = int(labels[members[0]])
         rows = space(features[members], distance)
         if prototypes > 1:
             centres = kmeans(rows, min(prototypes, len(rows)), generator(seed, 0, "ids", label))
@@ -149,12 +150,8 @@ def prototype_distance(
 
 def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, hard: bool) -> Tensor:
     """Positions kept, ascending: of each class the first ceil(alpha * L) by distance, and the last (Algorithm 2)."""
-    kept = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        order = members[distance[members].argsort(descending=hard, stable=True)]
-        first = check.portion(keep_ratio, len(order))
-        kept.append(order[:first])
-        if first < len(order):
-            kept.append(order[-1:])
-    return torch.cat(kept).sort().values
+    kept = torch.zeros(len(distance), dtype=torch.bool)
+    for members in by_class(labels, distance.argsort(descending=hard, stable=True)):
+        kept[members[: check.portion(keep_ratio, len(members))]] = True
+        kept[members[-1]] = True
+    return kept.nonzero().flatten()

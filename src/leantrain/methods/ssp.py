@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leantrain import check, given, prototypes
-from leantrain.ranking import ranks
+from leantrain.ranking import by_class, ranks
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
 
@@ -110,8 +110,7 @@ def highest_of_classes(rank: Tensor, labels: Tensor, keep_ratio: float, class_ba
     """Positions kept, ascending: the ceil(keep_ratio * M) highest of ``rank`` (M,), after each class's due."""
     by_rank = rank.argsort(descending=True, stable=True)
     due = torch.zeros(len(rank), dtype=torch.bool)
-    for label in labels.unique():
-        members = by_rank[labels[by_rank] == label]
+    for members in by_class(labels, by_rank):
         # floor(class_balance * keep_ratio * n): rounded down, all classes together fit into what is kept
         count = len(members) - check.portion(1 - class_balance * keep_ratio, len(members))
         due[members[:count]] = True
