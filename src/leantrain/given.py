@@ -6,13 +6,25 @@ N = size of the data set, D = features of a sample.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from leantrain import memory
 from leantrain.embed.features import Features
 from leantrain.selector import Run
 
 Rows = Tensor | Features | Callable[[], Tensor | Features]
 Numbers = Tensor | Callable[[], Tensor]
+CHUNK = 4096  # rows at a time
+
+
+def rows_to_hold(who: str, source: Rows, run: Run) -> tuple[list[memory.Part], int]:
+    """What ``rows`` will come to hold for ``who``: nothing more where they are there already; and D, 0 when unknown."""
+    if callable(source):
+        width = source.width if isinstance(source, memory.Sized) else 0
+        return ([memory.rows(f"features for {who}", run.size, width)] if width else []), width
+    values = source.values if isinstance(source, Features) else source
+    return [], values.shape[1] if values.ndim == 2 else 0
 
 
 def check_source(name: str, value: Any, kinds: str = "a (N, D) tensor, Features or a callable that makes one") -> None:
@@ -33,7 +45,8 @@ def rows(name: str, source: Rows, run: Run) -> Tensor:
             "they were made? Make them again."
         )
     values = values.detach().float().cpu()
-    _refuse(name, ~values.isfinite().all(dim=1), "not finite")
+    # In pieces, since isfinite takes more memory than what it looks at.
+    _refuse(name, ~torch.cat([part.isfinite().all(dim=1) for part in values.split(CHUNK)]), "not finite")
     return values
 
 

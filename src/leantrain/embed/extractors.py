@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leantrain import batches
+from leantrain.memory import Sized
 from leantrain.scoring import undisturbed
 
 
@@ -17,7 +18,7 @@ def penultimate(
     *,
     layer: nn.Linear | None = None,
     forward: Callable[[nn.Module, Any], Any] | None = None,
-) -> Callable[[Any], Tensor]:
+) -> Sized[Tensor]:
     """Features before the last linear layer of ``model``, found by a hook during the pass.
 
     Args:
@@ -49,7 +50,7 @@ def penultimate(
             raise ValueError("The linear layer was not reached in the forward pass; name another one with layer=.")
         return caught[-1].detach()
 
-    return extract
+    return Sized(extract, getattr(head, "in_features", 0))
 
 
 def last_linear(model: nn.Module) -> nn.Linear | None:
@@ -65,7 +66,7 @@ def pretrained(
     images: Callable[[Any], Tensor] | None = None,
     size: int | None = None,
     device: torch.device | str = "cpu",
-) -> Callable[[Any], Tensor]:
+) -> Sized[Tensor]:
     """The penultimate layer of a torchvision classifier trained on ImageNet.
 
     Args:

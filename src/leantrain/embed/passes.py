@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import intake
-from leantrain.embed.extractors import penultimate
+from leantrain import intake, memory
+from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
 
 
@@ -25,10 +25,12 @@ def embed(
         batch_size: of this pass; by default the loader's.
 
     Raises:
-        ValueError: the extractor gives something else than one row a sample.
+        ValueError: the extractor gives something else than one row a sample, or more than memory can hold; the latter
+            shows with the first batch.
     """
     start = time.perf_counter()
-    rows = []
+    size, done = len(loader.dataset), 0  # pyright: ignore[reportArgumentType]
+    values = torch.empty(0, 0)
     for batch, expected in in_order(loader, batch_size):
         features = extractor(batch)
         if features.ndim != 2 or len(features) != expected:
@@ -36,8 +38,12 @@ def embed(
                 f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
                 "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
             )
-        rows.append(features.detach().float().cpu())
-    return Features(torch.cat(rows), intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
+        if done == 0:  # at once, since joining parts at the end would hold them twice
+            memory.check_fits([memory.rows("features", size, features.shape[1])])
+            values = torch.empty(size, features.shape[1])
+        values[done : done + expected] = features.detach()
+        done += expected
+    return Features(values, intake.fingerprint(loader.dataset), name, time.perf_counter() - start)
 
 
 def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -60,7 +66,7 @@ def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator
 
 def snapshot(
     model: nn.Module, loader: DataLoader[Any], *, forward: Callable[[nn.Module, Any], Any] | None = None
-) -> Callable[[], Features]:
+) -> memory.Sized[Features]:
     """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
 
     Args:
@@ -68,4 +74,6 @@ def snapshot(
         loader: the training DataLoader.
         forward: how a batch goes through the model; by default ``model(batch[0])``.
     """
-    return lambda: embed(loader, penultimate(model, forward=forward), name="snapshot of the model being trained")
+    head = last_linear(model)
+    make = lambda: embed(loader, penultimate(model, forward=forward), name="snapshot of the model being trained")  # noqa: E731
+    return memory.Sized(make, head.in_features if head else 0)

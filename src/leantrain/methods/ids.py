@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from leantrain import check, given
-from leantrain.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
+from leantrain.memory import FLOAT, Part
+from leantrain.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
 from leantrain.ranking import by_class
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
@@ -87,6 +88,22 @@ class IDS(Selector):
             in_epochs("switch_epoch", switch, run, "IDS")
         if not callable(self.features):
             self._distance = self._measure()
+
+    def memory(self, run: Run) -> list[Part]:
+        parts, width = given.rows_to_hold("IDS", self.features, run)
+        if width == 0:
+            return parts
+        most = run.size
+        if self.per_class:
+            most = int(run.need_targets("IDS").unique(return_counts=True)[1].max())
+        # Copies of a class's rows: themselves, those scaled to length 1; for the median those sorted, with positions.
+        copies = 1 + (self.distance == "cosine") + (3 if self.prototype == "median" else 0)
+        work = most * width * FLOAT * copies
+        if self.prototypes > 1:
+            work += kmeans_bytes(most, width, min(self.prototypes, most))
+        if self.prototype == "medoid":
+            work += min(most, CHUNK) * most * FLOAT
+        return [*parts, Part("IDS's work on the largest class", work)]
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:

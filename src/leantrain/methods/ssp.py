@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leantrain import check, given, prototypes
+from leantrain.memory import Part, rows
 from leantrain.ranking import by_class, ranks
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
@@ -76,6 +77,15 @@ class SSP(Selector):
         if not callable(self.features):
             self._rank = self._make_rank()
 
+    def memory(self, run: Run) -> list[Part]:
+        parts, width = given.rows_to_hold("SSP", self.features, run)
+        if width == 0 or (self.clusters is None and run.targets is None):  # the latter is refused by setup
+            return parts
+        work = prototypes.kmeans_bytes(run.size, width, self._count(run))
+        if self.distance == "cosine":
+            parts.append(rows("SSP's features scaled to length 1", run.size, width))
+        return [*parts, Part("SSP's K-Means", work)]
+
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
@@ -84,10 +94,14 @@ class SSP(Selector):
         labels = self.run.need_targets("SSP")[pool] if self.class_balance else torch.zeros_like(pool)
         return Plan(pool[highest_of_classes(self._rank[pool], labels, self.keep_ratio, self.class_balance)])
 
+    def _count(self, run: Run) -> int:
+        return self.clusters or len(run.need_targets("SSP").unique())
+
     def _make_rank(self) -> Tensor:
         features = given.rows("features", self.features, self.run)
-        clusters = self.clusters or len(self.run.need_targets("SSP").unique())
-        distance = centroid_distance(features, clusters, self.distance, generator(self.run.seed, 0, "ssp k-means"))
+        distance = centroid_distance(
+            features, self._count(self.run), self.distance, generator(self.run.seed, 0, "ssp k-means")
+        )
         return ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
 
     def settings(self) -> dict[str, Any]:
