@@ -28,7 +28,7 @@ class Part:
     instead: str = ROWS
 
     def __str__(self) -> str:
-        return f"{self.what} ({_gib(self.bytes)})"
+        return f"{self.what} ({_size(self.bytes)})"
 
 
 class Sized(Generic[T]):
@@ -56,7 +56,7 @@ def rows(what: str, samples: int, width: int) -> Part:
 def describe(parts: Iterable[Part]) -> str:
     """``parts`` in words, their sum first."""
     found = list(parts)
-    return f"{_gib(sum(part.bytes for part in found))}: {'; '.join(map(str, found))}"
+    return f"{_size(sum(part.bytes for part in found))}: {'; '.join(map(str, found))}"
 
 
 def check_fits(parts: Iterable[Part], device: torch.device | str = "cpu") -> None:
@@ -71,7 +71,7 @@ def check_fits(parts: Iterable[Part], device: torch.device | str = "cpu") -> Non
     if left is not None and needed > left:
         largest = max(found, key=lambda part: part.bytes)
         raise ValueError(
-            f"The selection would hold {describe(found)}. {_gib(left)} of memory are available on "
+            f"The selection would hold {describe(found)}. {_size(left)} of memory are available on "
             f"{'this machine' if torch.device(device).type == 'cpu' else device}. What takes less: {largest.instead}."
         )
 
@@ -133,5 +133,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _gib(count: int) -> str:
-    return f"{count / GIB:,.2f} GiB" if count >= GIB / 100 else f"{count / 2**20:,.2f} MiB"
+def _size(count: int) -> str:
+    if count < 2**20:
+        return f"{count:,} bytes"
+    return f"{count / GIB:,.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:,.2f} MiB"
