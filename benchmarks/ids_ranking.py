@@ -19,7 +19,7 @@ from torch import Tensor
 
 from leantrain import IDS, Ledger, Run
 from leantrain.methods.ids import prototype_distance
-from leantrain.ranking import classes
+from leantrain.ranking import by_class
 
 SEED = 0
 
@@ -38,7 +38,7 @@ def main() -> None:
     rng = torch.Generator().manual_seed(SEED)
     labels = torch.randint(options.classes, (options.samples,), generator=rng)
     features = torch.empty(options.samples, options.features).normal_(generator=rng)
-    some = [members for _, members in classes(labels)[: options.peer_classes]]
+    some = by_class(labels)[: options.peer_classes]
     check_same_distances(features, labels, some[0])
 
     def ours() -> None:

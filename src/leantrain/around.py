@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from leantrain.memory import Part
 from leantrain.selector import Batch, Plan, Run, Selector
 
 
@@ -26,6 +27,9 @@ class Around(Selector):
     def setup(self, run: Run) -> None:
         super().setup(run)
         self.selector.setup(run)
+
+    def memory(self, run: Run) -> list[Part]:
+        return self.selector.memory(run)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         return self.selector.plan(epoch, pool)

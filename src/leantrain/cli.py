@@ -268,13 +268,17 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
     from leantrain.compare.environment import describe
     from leantrain.data import require_extra
     from leantrain.files import write_json, write_whole
+    from leantrain.memory import describe as describe_parts
     from leantrain.train.checkpoints import Checkpoints
+    from leantrain.train.provide import check
     from leantrain.train.trainer import train as run
 
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
     if checkpoints.folder.exists() and not resume:
         raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
     data = _load(config.data, config.limit, config.image_size)
+    if parts := check(config, method, data):
+        console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
     next(epochs)
 

@@ -8,11 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
+from leantrain import memory
 from leantrain.embed.features import Features
 from leantrain.selector import Run
 
 Rows = Tensor | Features | Callable[[], Tensor | Features]
 Numbers = Tensor | Callable[[], Tensor]
+
+
+def rows_to_hold(who: str, source: Rows, run: Run) -> tuple[list[memory.Part], int]:
+    """What ``rows`` will come to hold for ``who``: nothing more where they are there already; and D, 0 when unknown."""
+    if callable(source):
+        width = source.width if isinstance(source, memory.Sized) else 0
+        return ([memory.rows(f"features for {who}", run.size, width)] if width else []), width
+    values = source.values if isinstance(source, Features) else source
+    return [], values.shape[1] if values.ndim == 2 else 0
 
 
 def check_source(name: str, value: Any, kinds: str = "a (N, D) tensor, Features or a callable that makes one") -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from leantrain import check
 from leantrain.embed.gradients import Gradients
+from leantrain.memory import Part, Sized, rows
 from leantrain.omp import Solution, omp
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
@@ -69,6 +70,23 @@ class Matching(Selector):
             self._weights = (self._weights / self._weights.mean()).float()  # the epoch's losses keep their scale
             self._round = due
         return Plan(self._indices, self._weights)
+
+    def memory(self, run: Run) -> list[Part]:
+        parts, who = [], type(self).__name__
+        for what, source in (("gradients", self.gradients), ("validation gradients", self.validation)):
+            if isinstance(source, Sized) and source.width:
+                numbers = source.classes + source.width
+                parts.append(rows(f"factors of {what} for {who}", source.samples or run.size, numbers))
+        source = self.gradients
+        if isinstance(source, Gradients):
+            return [*parts, self._work(run, source.delta.shape[1], source.features.shape[1])]
+        if isinstance(source, Sized) and source.width:
+            return [*parts, self._work(run, source.classes, source.width)]
+        return parts
+
+    @abstractmethod
+    def _work(self, run: Run, classes: int, width: int) -> Part:
+        """What the search takes beside the factors."""
 
     @abstractmethod
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:

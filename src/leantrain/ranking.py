@@ -18,15 +18,15 @@ def ranks(scores: Tensor, rng: torch.Generator) -> Tensor:
     return rank
 
 
+def by_class(labels: Tensor, order: Tensor | None = None) -> tuple[Tensor, ...]:
+    """For each class of ``labels`` (M,), ascending, its positions: in ``order`` (M,) where given, else ascending."""
+    found, members = (labels if order is None else labels[order]).sort(stable=True)
+    sizes = found.unique_consecutive(return_counts=True)[1]
+    return (members if order is None else order[members]).split(sizes.tolist())
+
+
 def highest(rank: Tensor, pool: Tensor, keep_ratio: float, *, skip: float = 0.0) -> Tensor:
     """The ceil(keep_ratio * M) of ``pool`` (M,) with the highest ``rank`` (N,), after the floor(skip * M) highest."""
     order = pool[rank[pool].argsort(descending=True, stable=True)]
     skipped = len(pool) - check.portion(1 - skip, len(pool))
     return order[skipped:][: check.portion(keep_ratio, len(pool))].sort().values
-
-
-def classes(labels: Tensor) -> list[tuple[int, Tensor]]:
-    """Each of ``labels`` (M,) with the ascending positions of its samples, by one sort for all classes."""
-    order = labels.argsort(stable=True)
-    found, counts = labels[order].unique_consecutive(return_counts=True)
-    return list(zip(found.tolist(), order.split(counts.tolist()), strict=True))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from leantrain.ledger import Ledger
+from leantrain.memory import Part, check_fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,17 @@ class Selector:
     run: Run
 
     def setup(self, run: Run) -> None:
-        """Called once by ``wrap``. Overrides call it first and check here what only the run can tell."""
+        """Called once by ``wrap``. Overrides call it first and check here what only the run can tell.
+
+        Raises:
+            ValueError: what ``memory`` names is more than there is.
+        """
         self.run = run
+        check_fits(self.memory(run))
+
+    def memory(self, run: Run) -> list[Part]:
+        """The large things that the method will come to hold at once in ``run``, as far as known beforehand."""
+        return []
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         """Which samples of ``pool`` ((M,) int64) epoch ``epoch`` uses. Asked once an epoch, before it starts."""
@@ -217,6 +227,9 @@ class Chain(Selector):
         super().setup(run)
         self.left.setup(run)
         self.right.setup(run)
+
+    def memory(self, run: Run) -> list[Part]:
+        return self.left.memory(run) + self.right.memory(run)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         outer = self.left.plan(epoch, pool)

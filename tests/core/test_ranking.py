@@ -4,12 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leantrain.ranking import classes
+from leantrain.ranking import by_class
 
 
 @given(st.lists(st.integers(-2, 4), max_size=40))
-def test_classes(labels: list[int]) -> None:
-    expected = {label: [i for i, its in enumerate(labels) if its == label] for label in sorted(set(labels))}
-    found = classes(torch.tensor(labels, dtype=torch.int64))
-    assert {label: members.tolist() for label, members in found} == expected
-    assert [label for label, _ in found] == list(expected)
+def test_positions_of_each_class(labels: list[int]) -> None:
+    given = torch.tensor(labels, dtype=torch.int64)
+    expected = [[i for i, its in enumerate(labels) if its == label] for label in sorted(set(labels))]
+    assert [members.tolist() for members in by_class(given)] == expected
+    backwards = [members[::-1] for members in expected]
+    assert [members.tolist() for members in by_class(given, torch.arange(len(labels)).flip(0))] == backwards

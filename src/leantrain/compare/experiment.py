@@ -76,7 +76,7 @@ def compare(
         ValueError: a setting, or a folder that holds something else; before any training starts.
     """
     for method in config.methods:
-        provide.check(config, method)
+        provide.check(config, method, data)
     with occupied(out):
         return _run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=on_epoch)
 

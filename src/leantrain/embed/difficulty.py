@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
-from leantrain import batches, check
+from leantrain import batches, check, memory
 from leantrain.embed.passes import embed
 from leantrain.scoring import per_sample_loss, read_pair, uncompiled, undisturbed
 
@@ -89,6 +89,10 @@ def grand_scores(
     weights = {f"model.{name}": value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not weights:
         raise ValueError(f"{type(model).__name__} has no trainable parameters, so there is no gradient to take.")
+
+    held = chunk_size * sum(value.nbytes for value in weights.values())
+    part = memory.Part(f"gradients of {chunk_size} samples", held, "a smaller chunk_size, or EL2N")
+    memory.check_fits([part], next(iter(weights.values())).device)
 
     def norm(sample: Any) -> Tensor:
         gradient = grad(lambda values: functional_call(whole, values, (sample,)))(weights)

@@ -62,6 +62,11 @@ class Penultimate:
             raise ValueError("The linear layer was not reached in the forward pass; name another one with layer=.")
         return caught[-1].detach()
 
+    @property
+    def width(self) -> int:
+        """D, the length of a feature vector."""
+        return self.layer.in_features
+
     def fingerprint(self) -> str:
         """Of the weights and buffers as they are, and of which layer it is."""
         layers = [name for name, module in self.model.named_modules() if module is self.layer]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import batches, intake
+from leantrain import batches, intake, memory
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
 from leantrain.scoring import read_pair, uncompiled, undisturbed
@@ -42,7 +42,7 @@ def gradients(
     layer: nn.Module | str | None = None,
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     batch_size: int | None = None,
-) -> Callable[[], Gradients]:
+) -> memory.Sized[Gradients]:
     """A callable that makes the gradients with ``model`` as it is when called: ``GradMatch(gradients=gradients(...))``.
 
     Each call is one forward pass over the data set, in its own order, in eval mode and without gradient; the model is
@@ -58,7 +58,7 @@ def gradients(
 
     Raises:
         ValueError: the model has no such layer, it was not reached, or does not give (B, C) scores from (B, D)
-            features.
+            features; its gradients are more than memory can hold, which shows with the first batch.
         TypeError: the targets are not one class label a sample.
     """
     head, forward = _head(model, layer), forward or read_pair
@@ -70,12 +70,14 @@ def gradients(
         for batch, expected in in_order(loader, batch_size):
             part, h = _factors(model, head, forward, batch, expected)
             if done == 0:  # at once, since joining parts at the end would hold them twice
+                memory.check_fits([memory.rows("gradients, as their factors", size, part.shape[1] + h.shape[1])])
                 delta, features = torch.empty(size, part.shape[1]), torch.empty(size, h.shape[1])
             delta[done : done + expected], features[done : done + expected] = part, h
             done += expected
         return Gradients(delta, features, intake.fingerprint(loader.dataset), time.perf_counter() - start)
 
-    return make
+    width, classes = (getattr(head, name, 0) for name in ("in_features", "out_features"))
+    return memory.Sized(make, width, classes, len(loader.dataset))  # pyright: ignore[reportArgumentType]
 
 
 def _head(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:

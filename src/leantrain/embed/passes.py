@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import intake
+from leantrain import intake, memory
 from leantrain.embed.cache import cached
-from leantrain.embed.extractors import penultimate
+from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
 
 
@@ -36,7 +36,8 @@ def embed(
             a preprocessing that changed. What does not fit or cannot be read is made again, with a message.
 
     Raises:
-        ValueError: the extractor gives something else than one row a sample.
+        ValueError: the extractor gives something else than one row a sample, or more than memory can hold; the latter
+            shows with the first batch.
     """
     fingerprint, size = intake.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
 
@@ -45,6 +46,7 @@ def embed(
         values, done = torch.empty(0, 0), 0
         for rows in _rows(loader, extractor, batch_size):
             if not done:
+                memory.check_fits([memory.rows("features", size, rows.shape[1])])
                 values = torch.empty(size, rows.shape[1])  # the batches are not held twice
             values[done : done + len(rows)] = rows
             done += len(rows)
@@ -93,7 +95,7 @@ def snapshot(
     *,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     cache: str | Path | None = None,
-) -> Callable[[], Features]:
+) -> memory.Sized[Features]:
     """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
 
     Args:
@@ -103,4 +105,6 @@ def snapshot(
         cache: as for ``embed``; of use where a training with the same seed is run again.
     """
     name = "snapshot of the model being trained"
-    return lambda: embed(loader, penultimate(model, forward=forward), name=name, cache=cache)
+    head = last_linear(model)
+    make = lambda: embed(loader, penultimate(model, forward=forward), name=name, cache=cache)  # noqa: E731
+    return memory.Sized(make, head.in_features if head else 0)

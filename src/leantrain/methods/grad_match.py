@@ -12,9 +12,10 @@ from torch import Tensor
 from leantrain import check
 from leantrain.embed.gradients import Gradients
 from leantrain.matching import Matching
+from leantrain.memory import FLOAT, ROWS, Part
 from leantrain.rng import choose, generator
 from leantrain.selector import Plan, Run
-from leantrain.units import Batches, Samples
+from leantrain.units import BLOCK, Batches, Samples
 
 
 @dataclass(kw_only=True, eq=False)
@@ -65,6 +66,11 @@ class GradMatch(Matching):
     def setup(self, run: Run) -> None:
         super().setup(run)
         run.need_targets("GradMatch")
+
+    def _work(self, run: Run, classes: int, width: int) -> Part:
+        most = int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
+        numbers = classes + width + (1 if self.per == "class-gradient" else classes)
+        return _search("the largest class", most * numbers * FLOAT, check.portion(self.keep_ratio, most))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         labels, other = self.run.need_targets("GradMatch")[pool], self._validated(made)
@@ -126,6 +132,11 @@ class GradMatchPB(Matching):
         samples = torch.cat([positions[batch] for batch in order])
         return Plan(plan.indices[samples], self._weights[samples], tuple(self._sizes[batch] for batch in order))
 
+    def _work(self, run: Run, classes: int, width: int) -> Part:
+        batches = -(-run.size // run.batch_size)
+        inner = run.size * 40 + 4 * BLOCK * (classes + width) * FLOAT  # indices and products of all; blocks of rows
+        return _search("batches", inner, check.portion(self.keep_ratio, batches))
+
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
         batches = self.run.batches(pool[partition])
@@ -141,6 +152,13 @@ class GradMatchPB(Matching):
         self._indices = torch.cat([batches[batch] for batch in chosen.tolist()])
         each = torch.cat([solution.weights, torch.ones(len(extra), dtype=torch.float64)])
         self._weights = each.repeat_interleave(units.sizes[chosen])
+
+
+def _search(among: str, rows: int, chosen: int) -> Part:
+    """``omp`` with ``chosen`` units at most: ``rows`` bytes, and a float64 matrix with a row and column for each."""
+    matrix = 8 * chosen**2
+    instead = ROWS if rows > matrix else "a smaller keep_ratio"
+    return Part(f"Grad-Match's search among {among}, up to {chosen:,} chosen", rows + matrix, instead)
 
 
 def everything(made: Gradients) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from leantrain import check, given
-from leantrain.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
-from leantrain.ranking import classes
+from leantrain.memory import FLOAT, Part
+from leantrain.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
+from leantrain.ranking import by_class
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
 from leantrain.spans import check_span, in_epochs
@@ -88,6 +89,22 @@ class IDS(Selector):
         if not callable(self.features):
             self._distance = self._measure()
 
+    def memory(self, run: Run) -> list[Part]:
+        parts, width = given.rows_to_hold("IDS", self.features, run)
+        if width == 0:
+            return parts
+        most = run.size
+        if self.per_class:
+            most = int(run.need_targets("IDS").unique(return_counts=True)[1].max())
+        # Copies of a class's rows: themselves, those scaled to length 1; for the median those sorted, with positions.
+        copies = 1 + (self.distance == "cosine") + (3 if self.prototype == "median" else 0)
+        work = most * width * FLOAT * copies
+        if self.prototypes > 1:
+            work += kmeans_bytes(most, width, min(self.prototypes, most))
+        if self.prototype == "medoid":
+            work += min(most, CHUNK) * most * FLOAT
+        return [*parts, Part("IDS's work on the largest class", work)]
+
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
@@ -135,8 +152,9 @@ def prototype_distance(
 ) -> Tensor:
     """Distance (Eq. 7) of each row of ``features`` (N, D) to the nearest prototype of its class. Returns (N,)."""
     result = torch.empty(len(features))
-    for label, members in classes(labels):  # a class at a time: features are never copied as a whole
-        rows = space(features.index_select(0, members), distance)
+    for members in by_class(labels):
+        label = int(labels[members[0]])
+        rows = space(features.index_select(0, members), distance)  # a class at a time: never a copy of all
         if prototypes > 1:
             centres = kmeans(rows, min(prototypes, len(rows)), generator(seed, 0, "ids", label))
         elif prototype == "mean":
@@ -149,11 +167,8 @@ def prototype_distance(
 
 def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, hard: bool) -> Tensor:
     """Positions kept, ascending: of each class the first ceil(alpha * L) by distance, and the last (Algorithm 2)."""
-    kept = []
-    for _, members in classes(labels):
-        order = members[distance[members].argsort(descending=hard, stable=True)]
-        first = check.portion(keep_ratio, len(order))
-        kept.append(order[:first])
-        if first < len(order):
-            kept.append(order[-1:])
-    return torch.cat(kept).sort().values
+    kept = torch.zeros(len(distance), dtype=torch.bool)
+    for members in by_class(labels, distance.argsort(descending=hard, stable=True)):
+        kept[members[: check.portion(keep_ratio, len(members))]] = True
+        kept[members[-1]] = True
+    return kept.nonzero().flatten()

@@ -95,8 +95,11 @@ class Kakurenbo(Selector):
 
 def smallest(losses: Tensor, count: int) -> Tensor:
     """Positions of the ``count`` smallest of ``losses`` (N,), in that order; fewer where NaN marks too many."""
-    known = int((~losses.isnan()).sum())
-    return losses.argsort(stable=True)[: min(count, known)]  # NaN is sorted to the end
+    count = min(count, int((~losses.isnan()).sum()))
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64)
+    few = (losses <= losses.kthvalue(count).values).nonzero().flatten()  # only they need sorting; NaN counts as largest
+    return few[losses[few].argsort(stable=True)[:count]]
 
 
 def learnt(correct: Tensor, confidence: Tensor, tau: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leantrain import check
+from leantrain.ranking import by_class
 from leantrain.rng import choose, generator
 from leantrain.selector import Plan, Run, Selector
 
@@ -56,10 +57,9 @@ class RPC(Selector):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         labels = self.run.need_targets("RPC")[pool]
         kept = []
-        for label in labels.unique().tolist():
-            members = pool[labels == label]
-            rng = generator(self.run.seed, 0, "rpc", label)
-            kept.append(members[choose(len(members), check.portion(self.keep_ratio, len(members)), rng)])
+        for members in by_class(labels):
+            rng = generator(self.run.seed, 0, "rpc", int(labels[members[0]]))
+            kept.append(pool[members[choose(len(members), check.portion(self.keep_ratio, len(members)), rng)]])
         return Plan(torch.cat(kept).sort().values)
 
 
@@ -97,7 +97,7 @@ class RS2(Selector):
         if len(taken) < count:
             rng = generator(self.run.seed, epoch, "rs2")
             fresh = pool[torch.randperm(len(pool), generator=rng)]
-            held = torch.isin(fresh, taken)
+            held = torch.zeros(self.run.size, dtype=torch.bool).index_fill_(0, taken, True)[fresh]
             fresh = torch.cat([fresh[~held], fresh[held]])
             missing = count - len(taken)
             taken, self._rest = torch.cat([taken, fresh[:missing]]), fresh[missing:]

@@ -85,7 +85,7 @@ def kmeans(values: Tensor, groups: int) -> Tensor:
     binary searches and differences of running sums instead of a pass over N. Clusters that come out empty are left
     out; there are never more than distinct values.
     """
-    ordered = values.double().sort().values
+    ordered = values.sort().values.double()
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     distinct = ordered.unique_consecutive()
     count = min(groups, len(distinct))
@@ -98,7 +98,8 @@ def kmeans(values: Tensor, groups: int) -> Tensor:
         if torch.equal(moved, centres):
             break
         centres = moved
-    return torch.bucketize(values.double(), _borders(centres)).unique(return_inverse=True)[1]
+    group = torch.bucketize(values.double(), _borders(centres))
+    return (torch.bincount(group, minlength=count) > 0).cumsum(0)[group] - 1
 
 
 def _borders(centres: Tensor) -> Tensor:

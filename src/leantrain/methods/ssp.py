@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from leantrain import check, given, prototypes
-from leantrain.ranking import classes, ranks
+from leantrain.memory import Part, rows
+from leantrain.ranking import by_class, ranks
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
 
@@ -76,6 +77,15 @@ class SSP(Selector):
         if not callable(self.features):
             self._rank = self._make_rank()
 
+    def memory(self, run: Run) -> list[Part]:
+        parts, width = given.rows_to_hold("SSP", self.features, run)
+        if width == 0 or (self.clusters is None and run.targets is None):  # the latter is refused by setup
+            return parts
+        work = prototypes.kmeans_bytes(run.size, width, self._count(run))
+        if self.distance == "cosine":
+            parts.append(rows("SSP's features scaled to length 1", run.size, width))
+        return [*parts, Part("SSP's K-Means", work)]
+
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
@@ -84,10 +94,14 @@ class SSP(Selector):
         labels = self.run.need_targets("SSP")[pool] if self.class_balance else torch.zeros_like(pool)
         return Plan(pool[highest_of_classes(self._rank[pool], labels, self.keep_ratio, self.class_balance)])
 
+    def _count(self, run: Run) -> int:
+        return self.clusters or len(run.need_targets("SSP").unique())
+
     def _make_rank(self) -> Tensor:
         features = given.rows("features", self.features, self.run)
-        clusters = self.clusters or len(self.run.need_targets("SSP").unique())
-        distance = centroid_distance(features, clusters, self.distance, generator(self.run.seed, 0, "ssp k-means"))
+        distance = centroid_distance(
+            features, self._count(self.run), self.distance, generator(self.run.seed, 0, "ssp k-means")
+        )
         return ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
 
     def settings(self) -> dict[str, Any]:
@@ -110,7 +124,7 @@ def highest_of_classes(rank: Tensor, labels: Tensor, keep_ratio: float, class_ba
     """Positions kept, ascending: the ceil(keep_ratio * M) highest of ``rank`` (M,), after each class's due."""
     by_rank = rank.argsort(descending=True, stable=True)
     due = torch.zeros(len(rank), dtype=torch.bool)
-    for _, members in classes(labels[by_rank]):
+    for members in by_class(labels, by_rank):
         # floor(class_balance * keep_ratio * n): rounded down, all classes together fit into what is kept
         count = len(members) - check.portion(1 - class_balance * keep_ratio, len(members))
         due[by_rank[members[:count]]] = True

@@ -14,9 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leantrain import embed, methods
+from leantrain.data import ImageData
+from leantrain.embed.extractors import Penultimate, last_linear
+from leantrain.ledger import Ledger
+from leantrain.memory import Part, Sized, check_fits
 from leantrain.methods.forget import forgetting_events
 from leantrain.methods.full import Full
 from leantrain.rng import generator
+from leantrain.selector import Run
+from leantrain.train import models
 from leantrain.train.config import TrainConfig
 from leantrain.train.session import Session
 
@@ -33,21 +39,42 @@ def provide(session: Session, method: str) -> Settings:
     return settings
 
 
-def check(config: TrainConfig, method: str) -> None:
-    """Make the selector once, with nothing trained: a bad setting must show before hours of training."""
-    settings = {}
+def check(config: TrainConfig, method: str, data: ImageData | None = None) -> list[Part]:
+    """Make the selector once, with nothing trained: a bad setting must show before hours of training.
+
+    With ``data``, also refuses what will not fit into memory. Returns the large things that the method will hold.
+    """
+    settings, model = {}, None
     for part in methods.parts(method):
         own = settings[part] = methods.settings_of(part, config.settings)
         for name in _made(part):
             given = own.pop(name, "snapshot")
             if name == "features" and given != "snapshot":
-                named_extractor(given)
-            own[name] = lambda *_: None
+                width = named_extractor(given).width
+            elif name in ("features", "gradients") and data is not None:
+                model = model or _model(config, data)
+                head = last_linear(model)
+                width = head.in_features if head else 0
+            else:
+                width = 0
+            own[name] = Sized(lambda *_: None, width, len(data.classes) if data else 0)
         own.pop("holdout_epochs", None)
-    methods.make(method, settings)
+    selector = methods.make(method, settings)
+    if data is None:
+        return []
+    size = len(data.targets)
+    parts = selector.memory(Run(size, config.batch_size, config.epochs, 0, Ledger(0), data.targets))
+    check_fits(parts)
+    return parts
 
 
-def named_extractor(name: str, device: torch.device | str = "cpu") -> Callable[[Any], Tensor]:
+def _model(config: TrainConfig, data: ImageData) -> nn.Module:
+    """The model of a session, untrained."""
+    size = {"channels": data.channels, "image_size": data.image_size, "width": config.width}
+    return models.build(config.model, classes=len(data.classes), **size)
+
+
+def named_extractor(name: str, device: torch.device | str = "cpu") -> Penultimate:
     """The extractor that a setting names: a torchvision model, or ``MODEL:FILE`` with weights from a file.
 
     Raises:
@@ -62,14 +89,17 @@ def _made(part: str) -> list[str]:
     return [name for name in MAKERS if name in names]
 
 
-def _features(session: Session, part: str, own: dict[str, Any]) -> Callable[[], embed.Features]:
+def _features(session: Session, part: str, own: dict[str, Any]) -> Sized[embed.Features]:
     """An embedding: by the model itself after some epochs, or by a pre-trained one."""
     extractor = own.pop("features", "snapshot")
+    width = 0
     if extractor == "snapshot":
         own.setdefault("start_epoch", max(1, round(0.1 * session.config.epochs)))
         make = embed.snapshot(session.model, session.batches, forward=session.forward)
+        width = make.width
     else:
         of = named_extractor(extractor, session.fabric.device)
+        width = of.width
         make = lambda: embed.embed(session.batches, of, name=extractor)  # noqa: E731
 
     def features() -> embed.Features:
@@ -79,10 +109,10 @@ def _features(session: Session, part: str, own: dict[str, Any]) -> Callable[[], 
         session.clock.forward += len(made.values)
         return made
 
-    return features
+    return Sized(features, width)
 
 
-def _gradients(session: Session, part: str, own: dict[str, Any]) -> Callable[[], embed.Gradients]:
+def _gradients(session: Session, part: str, own: dict[str, Any]) -> Sized[embed.Gradients]:
     """Last-layer gradients of the model as it is; part of the selection, not of the pre-processing."""
     make = embed.gradients(session.model, session.batches, forward=session.forward)
 
@@ -91,7 +121,7 @@ def _gradients(session: Session, part: str, own: dict[str, Any]) -> Callable[[],
         session.clock.forward += len(made.delta)
         return made
 
-    return gradients
+    return Sized(gradients, make.width, make.classes, make.samples)
 
 
 def _events(session: Session, part: str, own: dict[str, Any]) -> Callable[[float], Tensor]:
