@@ -48,7 +48,7 @@ def main() -> None:
         for keep in map(float, options.keep.split(",")):
             found.append(measure(name, keep, options.rounds))
             show(found[-1])
-    ranks = rank_correlation()
+    ranks = {batch_norm: rank_correlation(batch_norm) for batch_norm in ("kept", "all")}
     Console().print("Spearman correlation of the head's and the network's losses, digits, epochs from 1:", ranks)
     write_json(
         options.out,
@@ -153,13 +153,14 @@ def flops(model: nn.Module, images: Tensor, cut: str | None) -> int:
     return counter.get_total_flops()
 
 
-def rank_correlation(epochs: int = 6) -> list[float]:
+def rank_correlation(batch_norm: Any, epochs: int = 6) -> list[float]:
     """Of each epoch after the first; the model is cut behind the first of its three stages."""
     digits = data.load("digits")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (digits.mean, digits.std))
     model = build("small", classes=10, channels=digits.channels).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    partial = PartialForward(model, F.cross_entropy, cut="blocks.0", selector=SB(beta=1.0, start_epoch=1))
+    method = SB(beta=1.0, start_epoch=1)
+    partial = PartialForward(model, F.cross_entropy, cut="blocks.0", selector=method, batch_norm=batch_norm)
     score, loader = (
         scorer(model, F.cross_entropy),
         DataLoader(digits.train, batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(0)),

@@ -1,4 +1,4 @@
-"""Score from a cut in the network: only the kept samples of a batch go deeper. One forward pass in all.
+"""Score from a cut in the network: only the kept samples of a batch go deeper.
 
 B = samples of a batch, K = those kept, D = features at the cut, s = the cut's share of a forward pass's cost.
 """
@@ -32,19 +32,19 @@ class PartialForward:
     The head sees detached features and has its own optimizer: the model never feels it. What is kept is trained on at
     once, as a smaller batch; at least two samples, those of largest predicted loss, go on whatever the method says.
 
-    All that comes after the cut must work on the cut's output alone, as in ResNet, MobileNetV2 and ViT; a connection
-    around the cut is an error, or shows as one of shapes in the model. The very first batch is used whole: only its
-    outputs tell the head's size. Nothing is left on the model between calls, and no random stream is drawn from.
+    The very first batch is used whole: only its outputs tell the head's size. Nothing is left on the model between
+    calls, and no random stream is drawn from.
 
     Args:
         model: any model of one input whose cut gives (B, ...).
         loss_fn: as for ``scorer``.
         cut: name of the module whose output is cut, one of ``dict(model.named_modules())``.
         selector: an online method that judges by losses alone: ``Adonis``, ``SB`` or ``ComposerSB``.
-        batch_norm: ``"all"``: one forward pass; the layers up to the cut run on the whole batch, and their BatchNorm
-            normalises with, and notes, the statistics of all B samples. ``"kept"``: the layers up to the cut run once
-            more, on the kept samples alone; this is plain training on them bit for bit. The first run is then in eval
-            mode, without gradient. Without BatchNorm before the cut both give the same gradients.
+        batch_norm: what the layers up to the cut are trained on. ``"kept"``: they run on the batch in eval mode,
+            without gradient, and again on the kept samples: plain training on these, bit for bit. ``"all"``: one
+            forward pass in all; they run on the whole batch once, and their BatchNorm normalises with, and notes, the
+            statistics of all B samples. All that comes after the cut must then work on the cut's output alone,
+            as in ResNet, MobileNetV2 and ViT. Without BatchNorm before the cut both give the same gradients, but for dropout.
         head: maps the cut's output to what ``loss_fn`` takes. By default averages (B, D, H, W) over the image and
             (B, tokens, D) over the tokens, normalises, and applies a linear layer, at first zero.
         head_lr: learning rate of the head's Adam.
@@ -55,12 +55,12 @@ class PartialForward:
         kept: (K,) int64 positions of the last batch that went deeper, ascending.
         predicted: (B,) float32 losses that the head gave the last batch; None before there is a head.
 
-    Cost, of 3 units a sample: ``"all"`` 3 s + 3 (1 - s) K / B, as the backward pass of the layers up to the cut runs
-    over the whole batch; ``"kept"`` s + 3 K / B, which is less when under two thirds are kept. A scoring pass of the
+    Cost: ``"kept"`` s + 3 K / B units a sample. ``"all"`` 3 s + 3 (1 - s) K / B, since the backward pass of the layers
+    up to the cut runs over the whole batch; that is less only where over two thirds are kept. A scoring pass of the
     whole network instead: 1 + 3 K / B.
 
     Source: none; the forward pass is cut as in early-exit networks. Differs from a scoring pass: the head's loss is a
-    guess at the network's, and what it sees was made in the mode of ``batch_norm``, with the step's dropout for "all".
+    guess at the network's, and with "all" it sees features made in training mode.
 
     Raises:
         ValueError, TypeError: the cut or the method does not fit; the message says what would.
@@ -74,14 +74,14 @@ class PartialForward:
         *,
         cut: str,
         selector: Selector,
-        batch_norm: Literal["all", "kept"] = "all",
+        batch_norm: Literal["kept", "all"] = "kept",
         head: nn.Module | None = None,
         head_lr: float = 0.01,
         epochs: float | None = None,
         seed: int = 0,
     ) -> None:
         check.one_of("cut", cut, [name for name, _ in model.named_modules() if name])
-        check.one_of("batch_norm", batch_norm, ["all", "kept"])
+        check.one_of("batch_norm", batch_norm, ["kept", "all"])
         if "score" not in selector.needs or "loss" in selector.needs:
             raise ValueError(
                 f"{type(selector).__name__} chooses before an epoch; at a cut a batch is judged as it comes. Use "

@@ -83,7 +83,7 @@ def assert_same(model: nn.Module, other: nn.Module, **tolerance: float) -> None:
 def test_gradients_are_those_of_the_kept_samples_in_a_network_cut_by_hand(network: Any) -> None:
     model, cut, (shallow, deep) = network()
     model.train()
-    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=SB(beta=1.0, start_epoch=0))
+    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=SB(beta=1.0, start_epoch=0), batch_norm="all")
     partial(*batch(0), epoch=0)
     assert partial.kept.tolist() == list(range(B))
     for number in (1, 2):
@@ -132,7 +132,8 @@ def by_hand(features: Tensor, labels: Tensor, head: dict[str, Tensor]) -> Tensor
 def test_the_head_predicts_losses_and_the_method_judges_them(network: Any) -> None:
     model, cut, (shallow, _) = network()
     model.train()
-    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=Adonis(theta="auto", start_epoch=1), seed=3)
+    method = Adonis(theta="auto", start_epoch=1)
+    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=method, batch_norm="all", seed=3)
     alone = Adonis(theta="auto", start_epoch=1)
     alone.setup(Run(size=0, batch_size=1, epochs=None, seed=3, ledger=Ledger(0)))
     for epoch in range(3):
@@ -255,7 +256,7 @@ def test_a_head_and_a_loss_of_ones_own() -> None:
 def test_parts_may_be_compiled() -> None:
     model, cut, (shallow, deep) = tiny_resnet()
     model.train()
-    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=SB(beta=1.0, start_epoch=0))
+    partial = PartialForward(model, F.cross_entropy, cut=cut, selector=SB(beta=1.0, start_epoch=0), batch_norm="all")
     partial(*batch(0), epoch=0)
     twin, (images, labels) = copy.deepcopy(model), batch(1)
     model.get_submodule("blocks.1").compile(backend="eager")
@@ -263,6 +264,13 @@ def test_parts_may_be_compiled() -> None:
     assert len(partial.kept) < B
     F.cross_entropy(deep(twin, shallow(twin, images)[partial.kept]), labels[partial.kept]).backward()
     assert_same(model, twin, rtol=1e-4, atol=1e-6)
+
+
+def test_with_kept_something_may_lead_around_the_cut() -> None:
+    model, x, y = Around(), torch.randn(B, 4), torch.arange(B) % 4
+    partial = PartialForward(model, F.cross_entropy, cut="middle", selector=Keep([3, 8]), batch_norm="kept")
+    partial(x, y, epoch=0)
+    torch.testing.assert_close(partial(x, y, epoch=0), plain(model(x[[3, 8]]), y[[3, 8]]).mean())
 
 
 class Around(nn.Module):
@@ -298,7 +306,7 @@ def test_a_cut_that_does_not_fit(cut: str, error: Any, message: str) -> None:
     model = Around()
 
     def run() -> None:
-        partial = PartialForward(model, F.cross_entropy, cut=cut, selector=Keep([0, 1]))
+        partial = PartialForward(model, F.cross_entropy, cut=cut, selector=Keep([0, 1]), batch_norm="all")
         for _ in range(2):
             partial(torch.randn(B, 4), torch.arange(B) % 4, epoch=0)
 
