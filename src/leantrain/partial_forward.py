@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leantrain import batches, check
@@ -44,9 +45,10 @@ class PartialForward:
             without gradient, and again on the kept samples: plain training on these, bit for bit. ``"all"``: one
             forward pass in all; they run on the whole batch once, and their BatchNorm normalises with, and notes, the
             statistics of all B samples. All that comes after the cut must then work on the cut's output alone,
-            as in ResNet, MobileNetV2 and ViT. Without BatchNorm before the cut both give the same gradients, but for dropout.
-        head: maps the cut's output to what ``loss_fn`` takes. By default averages (B, D, H, W) over the image and
-            (B, tokens, D) over the tokens, normalises, and applies a linear layer, at first zero.
+            as in ResNet, MobileNetV2 and ViT. Without BatchNorm before the cut both give the same gradients, but for
+            dropout.
+        head: maps the cut's output to what ``loss_fn`` takes. By default averages (B, D, H, W) over the cells of a
+            4 x 4 grid and (B, tokens, D) over the tokens, normalises, and applies a linear layer, at first zero.
         head_lr: learning rate of the head's Adam.
         epochs: length of the training, for methods that depend on it.
         seed: of the method's random choices.
@@ -254,10 +256,12 @@ class _Reached(Exception):
 
 
 class _Average(nn.Module):
-    """(B, D) of features (B, D, H, W), (B, tokens, D) or (B, D)."""
+    """(B, 16 D) of features (B, D, H, W): where in the image matters. (B, D) of (B, tokens, D) or (B, D)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        return features.mean((2, 3)) if features.ndim == 4 else features.mean(1) if features.ndim == 3 else features
+        if features.ndim == 4:
+            return F.adaptive_avg_pool2d(features, 4).flatten(1)
+        return features.mean(1) if features.ndim == 3 else features
 
 
 def _head(width: int, classes: int) -> nn.Module:

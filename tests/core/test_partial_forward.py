@@ -122,7 +122,10 @@ def test_kept_is_plain_training_on_the_kept_samples(network: Any) -> None:
 
 def by_hand(features: Tensor, labels: Tensor, head: dict[str, Tensor]) -> Tensor:
     means = features.detach().double()
-    means = means.mean((2, 3)) if means.ndim == 4 else means.mean(1)
+    if means.ndim == 4:
+        means = means.unflatten(3, (4, -1)).unflatten(2, (4, -1)).mean((3, 5)).flatten(1)
+    else:
+        means = means.mean(1)
     means = means - means.mean(1, keepdim=True)
     normal = means / (means.square().mean(1, keepdim=True) + 1e-5).sqrt()
     return plain(normal @ head["2.weight"].double().T + head["2.bias"].double(), labels).float()
