@@ -87,6 +87,8 @@ METHODS: dict[str, Callable[[], Selector]] = {
     "stale adonis": lambda: Adonis(theta="auto", stale_epochs=3),
     "sb": lambda: SB(beta=1.0),
     "stale-sb": lambda: StaleSB(beta=1.0),
+    "adonis recycled": lambda: Adonis(theta="auto", score="recycle", max_age=2),
+    "sb recycled": lambda: SB(beta=1.0, score="recycle", refresh="train", max_age=1),
     "composer-sb": lambda: ComposerSB(start=0.0, end=0.9, interrupt=2),
     "rho-loss": lambda: RHOLoss(holdout_losses=embedding()[:, 0], keep_ratio=0.5, scoring_batches=3),
     "random-pb": lambda: RandomPB(keep_ratio=0.5),

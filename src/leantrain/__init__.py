@@ -28,6 +28,7 @@ from leantrain.methods import (
     SeTa,
     StaleSB,
 )
+from leantrain.partial_forward import PartialForward
 from leantrain.replay import Record, Replay
 from leantrain.schedule import ProgressLR
 from leantrain.scoring import Scores, scorer
@@ -60,6 +61,7 @@ __all__ = [
     "Ledger",
     "Loader",
     "OrderDP",
+    "PartialForward",
     "Plan",
     "ProgressLR",
     "RHOLoss",

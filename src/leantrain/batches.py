@@ -44,6 +44,15 @@ def resize(batch: Any, factor: float) -> Any:
     return _map(lambda leaf: _resized(leaf, factor) if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf, [batch])
 
 
+def channels_last(batch: Any) -> Any:
+    """``batch`` with its images, the (B, C, H, W) tensors, laid out channels last; everything else as it is."""
+    form = torch.channels_last
+    return _map(
+        lambda leaf: leaf.contiguous(memory_format=form) if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf,
+        [batch],
+    )
+
+
 def size(batch: Any) -> int | None:
     """Rows of the first tensor found in ``batch``; None without any."""
     found: list[int] = []

@@ -42,11 +42,15 @@ def scorer(
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    channels_last: bool = False,
 ) -> Callable[[Any], Scores]:
     """A scoring function for ``wrap(score=...)``.
 
     The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
     streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
+
+    Where the pass weighs, ask for ``channels_last`` and a ``dtype`` of lower precision; how much each of them saves
+    stands in ``results/benchmarks/scoring-forward.json``. ``torch.compile(model)`` can be given instead of the model.
 
     Args:
         model: the model being trained.
@@ -56,6 +60,8 @@ def scorer(
             say: ``forward=lambda model, batch: (model(batch["pixels"]), batch["label"])``.
         device: where batches are moved to; by default where the model's parameters are.
         dtype: run under autocast with this type, for example ``torch.bfloat16``.
+        channels_last: lay out images, the (B, C, H, W) tensors of a batch, channels last, which convolutions run faster
+            on. The losses then differ by rounding. A model that calls ``view`` on feature maps cannot take it.
 
     Returns:
         A function of a batch that gives ``Scores``.
@@ -67,6 +73,7 @@ def scorer(
         parameter = next(model.parameters(), None)
         place = torch.device(device or (parameter.device if parameter is not None else "cpu"))
         moved = batches.to(batch, place)
+        moved = batches.channels_last(moved) if channels_last else moved
         with undisturbed(model, place), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
             outputs, targets = forward(model, moved)
             losses = per_sample(outputs, targets)

@@ -200,6 +200,23 @@ def test_lower_precision_is_only_for_scoring() -> None:
     assert next(model.parameters()).dtype == torch.float32
 
 
+def test_channels_last_is_a_layout_of_the_images_only() -> None:
+    given = {"x": torch.randn(B, 3, 5, 7), "more": torch.randn(B, 3, 5), "y": torch.arange(B) % C}
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(60, C))
+    seen: list[dict[str, Tensor]] = []
+
+    def forward(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        seen.append(batch)
+        return model(batch["x"]), batch["y"]
+
+    plain, last = (scorer(model, F.cross_entropy, forward=forward, channels_last=on)(given) for on in (False, True))
+    torch.testing.assert_close(plain.losses, last.losses)
+    assert [batch["x"].is_contiguous(memory_format=torch.channels_last) for batch in seen] == [False, True]
+    assert all(batch["x"].equal(given["x"]) and batch["more"] is given["more"] for batch in seen)
+    assert given["x"].is_contiguous()
+    assert model[0].weight.is_contiguous()
+
+
 def test_scores_are_a_tuple_with_defaults() -> None:
     assert Scores(torch.ones(2))[1:] == (None, None)
 

@@ -111,7 +111,8 @@ def test_what_a_method_must_be_given(name: str) -> None:
 
 def test_a_labelled_method_has_its_own_settings_on_top() -> None:
     settings = {"rs2": {"keep_ratio": 0.3}, "sb": {"beta": 3.0}, "sb@long": {"history": 64}}
-    assert make("sb@long", settings).settings() == {"beta": 3.0, "history": 64, "start_epoch": 1}
+    own = {"beta": 3.0, "history": 64, "start_epoch": 1}
+    assert own.items() <= make("sb@long", settings).settings().items()
     assert make("sb", settings).settings()["history"] == 1024
     chain = make("rs2+sb@long", settings)
     assert isinstance(chain, Chain)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from leantrain import check
+from leantrain.recycle import Recycling
 from leantrain.rng import choose, generator
-from leantrain.selector import Batch, Run, Selector
+from leantrain.selector import Batch, Run
 
 RULES = {  # number of equal-width bins for n values
     "sturges": lambda n: math.ceil(math.log2(n)) + 1,  # Eq. 4
@@ -25,7 +26,7 @@ RULES = {  # number of equal-width bins for n values
 
 
 @dataclass(kw_only=True, eq=False)
-class Adonis(Selector):
+class Adonis(Recycling):
     """Keeps the samples of a batch whose losses fall into the fullest bins of a histogram of recent losses.
 
     Unlike Selective-Backprop it prefers frequent losses to large ones, which may be outliers or wrong labels, and
@@ -48,6 +49,7 @@ class Adonis(Selector):
             apply to the clipping range's mean and standard deviation, to the heights of the bins and to the shares
             that ``theta="auto"`` adds up; the number of bins still follows the plain count. None: all weigh the same.
         scoring_batches: how many original batches are joined into the one that is judged.
+        score, max_age, refresh: ``score="recycle"`` judges by the losses of training steps; see ``Recycling``.
 
     Cost: a forward pass without gradient for every sample of every ``stale_epochs``-th epoch, then forward and
     backward for the kept ones: 1 / eta + 3 * kept units a sample.
@@ -59,8 +61,7 @@ class Adonis(Selector):
     over to the next epoch; losses that are not finite never enter the history. Where no bin passes theta the method
     would stall for ever: then the fullest bin counts, and the event is counted in ``report()``.
 
-    From the paper's outlook come ``theta="auto"``, ``half_life`` and ``scoring_batches``. Its other wish, to judge by
-    the losses of training steps instead of a scoring pass, is not built: what supplies losses is not a method's to say.
+    From the paper's outlook come ``theta="auto"``, ``half_life``, ``scoring_batches`` and ``score="recycle"``.
 
     The defaults are Table A2's: the square root of 512 losses makes up to 23 bins, which then hold 4 % of them on
     average, so few can pass a theta of 0.12. Prefer ``theta="auto"``.
@@ -75,16 +76,19 @@ class Adonis(Selector):
     theta: float | Literal["auto"] = 0.12
     alpha: float | None = None
     keep_ratio: float = 0.5
-    start_epoch: int = 0
     half_life: float | None = None
     scoring_batches: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check.integer("history", self.history, least=2)
         check.one_of("rule", self.rule, RULES)
         check.positive("sigma", self.sigma)
         check.integer("stale_epochs", self.stale_epochs, least=1)
-        check.integer("start_epoch", self.start_epoch, least=0)
+        if self.score == "recycle" and self.stale_epochs != 1:
+            raise ValueError(
+                f'stale_epochs={self.stale_epochs} is about scoring passes, and score="recycle" has none. Set max_age.'
+            )
         if self.half_life is not None:
             check.positive("half_life", self.half_life)
         check.integer("scoring_batches", self.scoring_batches, least=1)
@@ -108,7 +112,7 @@ class Adonis(Selector):
         self._stalls = self._short = 0
 
     def loss_age(self, epoch: int) -> int | None:
-        return None if epoch < self.start_epoch else self.stale_epochs
+        return None if super().loss_age(epoch) is None else self.stale_epochs
 
     def select(self, batch: Batch) -> Tensor:
         self._recent = torch.cat([self._recent, batch.losses])[-self.history :]  # step 3

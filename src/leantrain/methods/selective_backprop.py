@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from leantrain import check
+from leantrain.recycle import Recycling
 from leantrain.rng import generator
-from leantrain.selector import Batch, Run, Selector
+from leantrain.selector import Batch, Run
 
 
 @dataclass(kw_only=True, eq=False)
-class SB(Selector):
+class SB(Recycling):
     """Keeps each sample by a coin of probability CDF(loss) ** beta, CDF over the most recent losses.
 
     Args:
         beta: selectivity; on average 1 / (beta + 1) of the samples is kept.
         history: R, the number of recent losses that the CDF is taken over.
         start_epoch: number of epochs at the start that train on everything (priming).
+        score, max_age, refresh: ``score="recycle"`` judges by the losses of training steps; see ``Recycling``.
 
     Cost: a forward pass without gradient for every sample, then forward and backward for the kept ones:
     1 + 3 / (beta + 1) units a sample.
@@ -37,16 +39,13 @@ class SB(Selector):
     start_epoch: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check.positive("beta", self.beta)
         check.integer("history", self.history, least=2)
-        check.integer("start_epoch", self.start_epoch, least=0)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._recent = torch.empty(0)
-
-    def loss_age(self, epoch: int) -> int | None:
-        return None if epoch < self.start_epoch else 1
 
     def select(self, batch: Batch) -> Tensor:
         self._recent = torch.cat([self._recent, batch.losses])[-self.history :]
@@ -77,9 +76,11 @@ class StaleSB(SB):
     def __post_init__(self) -> None:
         super().__post_init__()
         check.integer("staleness", self.staleness, least=1)
+        if self.score == "recycle":
+            raise ValueError('StaleSB re-uses the losses of scoring passes, and score="recycle" has none. Use SB.')
 
     def loss_age(self, epoch: int) -> int | None:
-        return None if epoch < self.start_epoch else self.staleness
+        return None if super().loss_age(epoch) is None else self.staleness
 
 
 def cdf(history: Tensor, losses: Tensor) -> Tensor:
