@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-import random
+import re
 import struct
 import subprocess
 import sys
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from kinds import HEADER, IMAGES, Kind, attempt, damage, make
 from PIL import Image
+from target import attempt
+from targets import HEADER, make
+from targets_data import IMAGES
 
 from leantrain import data, methods, recording, report
 from leantrain.compare.config import CompareConfig
@@ -72,34 +72,6 @@ print(json.dumps(said))
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
-
-
-# Damage of every kind
-
-
-@pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
-    return make(tmp_path_factory.mktemp("kinds"))
-
-
-def test_undamaged_files_are_read(kinds: dict[str, Kind]) -> None:
-    assert len(kinds) >= 18
-    for name, kind in kinds.items():
-        assert attempt(kind, kind[0].read_bytes()) == "", name
-
-
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(choice=st.randoms(use_true_random=False))
-def test_damaged_files_are_read_or_refused_by_name(kinds: dict[str, Kind], choice: random.Random) -> None:
-    name = choice.choice(sorted(kinds))
-    attempt(kinds[name], damage(kinds[name][0].read_bytes(), choice))
-
-
-@pytest.mark.parametrize("content", [b"", b"\0" * 64, b"PAR1PAR1", b"\x93NUMPY\x01\x00\xff\xff", b"\xff" * 4096, b"[]"])
-def test_files_of_another_kind_are_refused_by_name(kinds: dict[str, Kind], content: bytes) -> None:
-    for name, kind in kinds.items():
-        if not (name in ("json", "run.json") and content == b"[]"):
-            assert attempt(kind, content), name
 
 
 # Images
@@ -598,6 +570,23 @@ def test_a_folder_of_runs_that_lies_elsewhere_is_refused(tmp_path: Path) -> None
     assert (other / "precious.json").exists()
 
 
+FACTS: dict[str, Any] = {
+    **dict.fromkeys(("accuracy", "epochs", "train_seconds", "preprocess_seconds", "selection_seconds"), 0.5),
+    **dict.fromkeys(("forward_samples", "backward_samples", "loaded_samples", "scored_samples"), 60),
+    "trajectory": [{"epoch": 0, "train_seconds": 0.5, "accuracy": 0.5}],
+    "costs": {"fetch": 0.1, "score": None, "step": 0.1, "decide": 0.1},
+}
+
+
+def test_a_finished_run_is_loaded(tmp_path: Path) -> None:
+    store = Store(tmp_path, CompareConfig(methods=("full",)), "f")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "full-seed0.json").write_text(
+        json.dumps({"facts": FACTS, "epochs": [{"epoch": 0, "lr": None}]})
+    )
+    assert store.load("full-seed0") == (FACTS, [{"epoch": 0, "lr": None}], None)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -606,6 +595,13 @@ def test_a_folder_of_runs_that_lies_elsewhere_is_refused(tmp_path: Path) -> None
         {"facts": [], "epochs": []},
         {"facts": {}, "epochs": []},
         {"facts": {"accuracy": 1}, "epochs": [1]},
+        {"facts": FACTS, "epochs": [{"epoch": "x"}]},
+        {"facts": FACTS | {"costs": {}}, "epochs": []},
+        {"facts": FACTS | {"aside": None}, "epochs": []},
+        {"facts": FACTS | {"accuracy": True}, "epochs": []},
+        {"facts": FACTS | {"accuracy": float("nan")}, "epochs": []},
+        {"facts": FACTS | {"loaded_samples": 10**400}, "epochs": []},
+        {"facts": FACTS | {"trajectory": [{"epoch": 0}]}, "epochs": []},
         5,
         "x",
     ],
@@ -616,6 +612,30 @@ def test_a_run_that_is_none_is_refused(content: Any, tmp_path: Path) -> None:
     (tmp_path / "runs" / "full-seed0.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"full-seed0\.json is not what a finished run leaves"):
         store.load("full-seed0")
+
+
+def test_finished_runs_that_took_no_time(tmp_path: Path) -> None:
+    target = make(tmp_path)["comparison that goes on"]
+    content = json.loads(target.seeds[0])
+    assert attempt(target, json.dumps(content).encode()) == ""
+    content["facts"] |= {name: 0 for name in FACTS if name.endswith(("_samples", "_seconds"))}
+    content["facts"]["costs"]["decide"] = 0
+    assert "took no time or used no samples" in attempt(target, json.dumps(content).encode())
+
+
+def test_a_finished_run_does_not_say_whose_it_is(tmp_path: Path) -> None:
+    target = make(tmp_path)["comparison that goes on"]
+    content = json.loads(target.seeds[0])
+    content["facts"] |= {"method": "../x", "seed": "y", "control_for": "full"}
+    content["epochs"][0] |= {"method": 5, "run": 6}
+    assert attempt(target, json.dumps(content).encode()) == ""
+    told = json.loads((tmp_path / "store" / "out" / "results.json").read_text())["runs"]
+    assert {(run["method"], run["seed"]) for run in told} <= {("full", 0), ("ids", 0), ("rs2", 0)}
+    assert set(pq.read_table(tmp_path / "store" / "out" / "metrics.parquet")["method"].to_pylist()) <= {
+        "full",
+        "ids",
+        "rs2",
+    }
 
 
 @pytest.mark.parametrize("content", [5, [], {"config": 5, "data": "f"}, {"config": [], "data": "f"}, {"data": "f"}])
@@ -768,3 +788,25 @@ def test_metrics_that_are_none(out: Path) -> None:
 
 def test_all_image_formats_are_fuzzed() -> None:
     assert set(IMAGES) == set(decode._FORMATS)
+
+
+def test_a_damaged_column_of_the_counts_is_no_end_of_the_process(out: Path) -> None:
+    file = out / counts.FILE
+    content = file.read_bytes()
+    at = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    # The histograms of repetition levels, empty, and of definition levels, two numbers, in each other's place.
+    footer = re.sub(
+        rb"\x19\x06(\x19\x26\x00[\x80-\xff]*[\x00-\x7f])", lambda found: found[1] + b"\x19\x06", content[at:]
+    )
+    assert footer != content[at:]
+    file.write_bytes(content[:at] + footer)
+    said = in_small_memory({"counts": ("counts.load_counts(results.load(file))", out)})["counts"]
+    assert "counts.parquet is not complete Parquet" in said
+
+
+def test_names_that_are_no_text(out: Path) -> None:
+    whole = pq.read_table(out / plot_kept.FILE)
+    strange = pa.array([b"\xad"] * len(whole)).view(pa.string())
+    pq.write_table(whole.set_column(whole.column_names.index("method"), "method", strange), out / plot_kept.FILE)
+    with pytest.raises(ValueError, match=r"metrics\.parquet is not complete Parquet .*utf-8"):
+        plot_kept.kept_shares(results.load(out))

@@ -1,6 +1,7 @@
 """A comparison: every method with every seed, then for each the full training that takes the same time."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,23 +93,38 @@ def _run(
     measured = list(done.runs)
     for job in controls:
         assert job.control_for is not None
-        epochs = config.epochs * time_ratio(job.control_for, measured)
+        with _possible(out):
+            epochs = config.epochs * time_ratio(job.control_for, measured)
         least = config.batch_size / len(data.targets)  # one step at least
         _do(job, config, data, store, done, max(epochs, least), on_epoch)
     costs = pooled_costs(measured)
     for run in done.runs:
         run["steady_seconds"] = modelled_seconds(run, costs)
+    with _possible(out):
+        summary = summarise(done.runs, list(config.methods))
     results = {
         "schema": 1,
         "environment": describe(config.device) | {"classes": list(data.classes)},
         "config": config.model_dump(mode="json"),
         "runs": done.runs,
-        "summary": summarise(done.runs, list(config.methods)),
+        "summary": summary,
     }
     _write_parquet(out / "metrics.parquet", done.epochs)
     _write_parquet(out / "counts.parquet", done.counts)
     write_json(out / "results.json", results)
     return results
+
+
+@contextlib.contextmanager
+def _possible(out: Path) -> Iterator[None]:
+    """ValueError where the figures of finished runs, each possible, make no sense together: no time, no samples."""
+    try:
+        yield
+    except ZeroDivisionError as error:
+        raise ValueError(
+            f"{out / 'runs'} holds runs that took no time or used no samples ({error}). Remove them; --resume then "
+            "runs them again."
+        ) from error
 
 
 def _do(
@@ -137,9 +153,10 @@ def _do(
             f"{len(data.targets)}. Remove it and the .json beside it; --resume then runs it again."
         )
     head = {"run": job.name, "method": job.method, "control_for": job.control_for, "seed": job.seed}
-    done.runs.append({name: head[name] for name in ("method", "control_for", "seed")} | facts)
+    whose = {name: head[name] for name in ("method", "control_for", "seed")}
+    done.runs.append(whose | facts | whose)  # a file does not decide whose run it is
     planned = {"planned": len(data.targets)}
-    done.epochs += [head | planned | row for row in rows]
+    done.epochs += [head | planned | row | head for row in rows]
     if job.control_for is None and counts is not None:
         done.counts.append(
             {

@@ -3,9 +3,10 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from leantrain import untrusted
 from leantrain.compare.config import CompareConfig
@@ -16,11 +17,51 @@ from leantrain.train.trainer import RunResult
 # What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
 _NAME = re.compile(r"[\w@+.,=-][\w@+.,= -]*")
 _LONGEST = 200  # bytes; file systems allow 255 with what is added
-# Facts of a run that results and summary are made of; all are numbers.
-_NUMBERS = (
-    *("accuracy", "epochs", "train_seconds", "preprocess_seconds", "selection_seconds"),
-    *("forward_samples", "backward_samples", "loaded_samples"),
-)
+_MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
+
+_Number = Annotated[float, Field(strict=True, ge=-_MOST, le=_MOST)]
+_Amount = Annotated[float, Field(strict=True, ge=0, le=_MOST)]
+_Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+class _Costs(BaseModel):
+    fetch: _Amount | None
+    score: _Amount | None
+    step: _Amount | None
+    decide: _Number
+
+
+class _Point(BaseModel):
+    epoch: _Amount
+    train_seconds: _Amount
+    accuracy: _Share
+
+
+class _Aside(BaseModel):
+    forward: _Amount
+    backward: _Amount
+
+
+class _Facts(BaseModel):
+    """What results and summary are made of; there is more."""
+
+    accuracy: _Share
+    epochs: _Amount
+    train_seconds: _Amount
+    preprocess_seconds: _Amount
+    selection_seconds: _Number
+    forward_samples: _Amount
+    backward_samples: _Amount
+    loaded_samples: _Amount
+    scored_samples: _Amount = 0
+    aside: _Aside = _Aside(forward=0, backward=0)
+    trajectory: list[_Point]
+    costs: _Costs
+
+
+class _Finished(BaseModel):
+    facts: _Facts
+    epochs: list[dict[str, _Number | None]]
 
 
 class Store:
@@ -67,11 +108,16 @@ class Store:
         if not path.exists():
             return None
         content = read_json(path)
-        facts, epochs = (content.get(key) if isinstance(content, dict) else None for key in ("facts", "epochs"))
-        rows: list[Any] = epochs if isinstance(epochs, list) else [None]
-        known = isinstance(facts, dict) and all(isinstance(facts.get(key), int | float) for key in _NUMBERS)
-        if not known or not isinstance(facts, dict) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{path} is not what a finished run leaves. Remove it; --resume then runs it again.")
+        try:
+            _Finished.model_validate(content)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            place = ".".join(map(str, wrong["loc"]))
+            raise ValueError(
+                f"{path} is not what a finished run leaves ({place}: {wrong['msg']}). Remove it; --resume then runs it "
+                "again."
+            ) from None
+        facts, rows = content["facts"], content["epochs"]
         return facts, rows, _read_counts(counts) if counts.exists() else None
 
     def save(self, name: str, result: RunResult) -> None:

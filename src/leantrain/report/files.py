@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from leantrain import untrusted
@@ -45,7 +44,7 @@ def read_table(path: Path, columns: list[str], method: str | None = None) -> pa.
             strange = _strange(file.schema_arrow, wanted)
             if not strange:
                 untrusted.check_table(path, metadata)
-                batches = file.iter_batches(row_groups=_groups(path, metadata, method), columns=wanted)
+                batches = file.iter_batches(row_groups=_groups(file, method), columns=wanted)
                 schema = pa.schema([file.schema_arrow.field(name) for name in columns])
                 return pa.Table.from_batches([_named(batch, method, columns) for batch in batches], schema)
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
@@ -74,27 +73,35 @@ def _leaves(metadata: pq.FileMetaData) -> list[str]:
     return [metadata.schema.column(place).path for place in range(len(metadata.schema))]
 
 
-def _groups(path: Path, metadata: pq.FileMetaData, method: str | None) -> list[int]:
-    """The row groups, without those whose statistics say that they do not hold ``method``."""
+def _groups(file: pq.ParquetFile, method: str | None) -> list[int]:
+    """The row groups that hold ``method``. By their names, not their statistics: pyarrow aborts on damaged ones."""
+    every = range(file.metadata.num_row_groups)
     if method is None:
-        return list(range(metadata.num_row_groups))
-    fragment = next(iter(ds.dataset(path, format="parquet").get_fragments()))
-    kept = fragment.split_by_row_group(ds.field("method") == method)
-    return [group.id for part in kept for group in part.row_groups]
+        return list(every)
+    return [
+        group
+        for group in every
+        if any(method in _names(batch, "method") for batch in file.iter_batches(row_groups=[group], columns=["method"]))
+    ]
+
+
+def _names(batch: pa.RecordBatch, column: str) -> list[str]:
+    """The different names in a column. ValueError where one is too long, or no UTF-8."""
+    codes = batch[column]
+    if pa.types.is_null(codes.type):
+        return []
+    longest = max(map(len, codes.dictionary.cast(pa.binary()).to_pylist()), default=0)
+    if longest > LONGEST:
+        raise ValueError(f"{column!r} holds a name of {longest:,} bytes")
+    return codes.dictionary.to_pylist()
 
 
 def _named(batch: pa.RecordBatch, method: str | None, columns: list[str]) -> pa.RecordBatch:
     """``columns`` of the rows of ``method``, or of all."""
-    for name in set(TEXTS) & set(batch.schema.names):
-        if not pa.types.is_null(batch[name].type):
-            longest = max(map(len, batch[name].dictionary.cast(pa.binary()).to_pylist()), default=0)
-            if longest > LONGEST:
-                raise ValueError(f"{name!r} holds a name of {longest:,} bytes")
+    names = {column: _names(batch, column) for column in TEXTS if column in batch.schema.names}
     if method is not None:
-        codes = batch["method"]
-        if pa.types.is_null(codes.type):
+        if not names["method"]:
             return batch.select(columns).slice(0, 0)
-        names = codes.dictionary.to_pylist()
-        code = names.index(method) if method in names else -1
-        batch = batch.filter(pa.array(codes.indices.fill_null(-2).to_numpy() == code))
+        code = names["method"].index(method) if method in names["method"] else -1
+        batch = batch.filter(pa.array(batch["method"].indices.fill_null(-2).to_numpy() == code))
     return batch.select(columns)
