@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from leantrain import cli
+from leantrain import cli, memory
 
 
 def run(monkeypatch, *words: str) -> int:
@@ -164,3 +164,13 @@ def test_without_a_command_the_help_is_shown(monkeypatch, capsys):
 def test_odd_text_is_a_message_not_a_traceback(monkeypatch, tmp_path, capsys, words):
     assert run(monkeypatch, "compare", "--out", tmp_path / "o", *SMALL, *words) == 2
     assert "leantrain:" in capsys.readouterr().err
+
+
+def test_a_training_that_will_not_fit_into_memory_is_refused(monkeypatch, tmp_path, capsys):
+    words = ("train", "--out", tmp_path / "out", *SMALL, "--method", "ssp")
+    monkeypatch.setattr(memory, "available", lambda device="cpu": 1000)
+    assert run(monkeypatch, *words) == 2
+    assert "1,000 bytes of memory are available" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run(monkeypatch, *words) == 0
+    assert "Memory for the selection: " in capsys.readouterr().out

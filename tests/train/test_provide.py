@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from leantrain import data
-from leantrain.methods import METHODS
+from leantrain import Ledger, Run, data, memory
+from leantrain.methods import METHODS, make
 from leantrain.train.config import TrainConfig
 from leantrain.train.provide import check, provide
 from leantrain.train.session import Session
@@ -132,3 +132,27 @@ def test_a_recording_of_one_model_is_replayed_by_another(digits, tmp_path):
     assert torch.equal(first.trained, second.trained)
     assert second.facts["scored_samples"] == 0
     assert second.facts["aside"] == {"forward": 0, "backward": 0}
+
+
+@pytest.mark.parametrize("method", ["ids", "ssp", "grad-match", "infobatch+grad-match-pb", "infobatch", "forget"])
+def test_what_will_be_held_is_known_before_anything_is_trained(digits, method, monkeypatch):
+    """By the check of the settings and by the session alike; a refusal leaves not a step done."""
+    settings = config(settings=SETTINGS)
+    needed = sum(part.bytes for part in check(settings, method, digits))
+    embeds = method not in ("infobatch", "forget")
+    assert (needed > 150 * 4 * 4) == embeds
+    monkeypatch.setattr(memory, "available", lambda device="cpu": needed - 1)
+    if not embeds:
+        assert check(settings, method, digits) == []
+        return
+    with pytest.raises(ValueError, match="The selection would hold"):
+        check(settings, method, digits)
+    rows = []
+    with pytest.raises(ValueError, match="The selection would hold"):
+        train(settings, digits, method, seed=0, after_epoch=rows.append)
+    assert rows == []
+    monkeypatch.setattr(memory, "available", lambda device="cpu": needed)
+    assert sum(part.bytes for part in check(settings, method, digits)) == needed
+    session = Session(settings, digits, 0)
+    selector = make(method, provide(session, method))
+    assert sum(p.bytes for p in selector.memory(Run(150, 32, 4, 0, Ledger(150), digits.targets))) == needed

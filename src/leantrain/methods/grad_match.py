@@ -69,8 +69,9 @@ class GradMatch(Matching):
 
     def _work(self, run: Run, classes: int, width: int) -> Part:
         most = int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
-        numbers = classes + width + (1 if self.per == "class-gradient" else classes)
-        return _search("the largest class", most * numbers * FLOAT, check.portion(self.keep_ratio, most))
+        scores = 1 if self.per == "class-gradient" else classes
+        copies = most * (classes + scores + width) * FLOAT + min(most, BLOCK) * (scores + width) * 3 * FLOAT
+        return _search("the largest class", copies, check.portion(self.keep_ratio, most))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         labels, other = self.run.need_targets("GradMatch")[pool], self._validated(made)
@@ -134,8 +135,8 @@ class GradMatchPB(Matching):
 
     def _work(self, run: Run, classes: int, width: int) -> Part:
         batches = -(-run.size // run.batch_size)
-        inner = run.size * 40 + 4 * BLOCK * (classes + width) * FLOAT  # indices and products of all; blocks of rows
-        return _search("batches", inner, check.portion(self.keep_ratio, batches))
+        copies = run.size * 40 + BLOCK * (classes + width) * 4 * FLOAT  # indices and products of all; blocks of rows
+        return _search("batches", copies, check.portion(self.keep_ratio, batches))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))

@@ -96,8 +96,9 @@ class IDS(Selector):
         most = run.size
         if self.per_class:
             most = int(run.need_targets("IDS").unique(return_counts=True)[1].max())
-        # Copies of a class's rows: themselves, those scaled to length 1; for the median those sorted, with positions.
-        copies = 1 + (self.distance == "cosine") + (3 if self.prototype == "median" else 0)
+        # Copies of a class's rows: themselves, those of the class before, those scaled to length 1; for the median
+        # those sorted, with positions.
+        copies = 1 + self.per_class + (self.distance == "cosine") + (3 if self.prototype == "median" else 0)
         work = most * width * FLOAT * copies
         if self.prototypes > 1:
             work += kmeans_bytes(most, width, min(self.prototypes, most))
