@@ -23,6 +23,12 @@ Data = Annotated[
     str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
 ]
 Limit = Annotated[int | None, typer.Option(help="use only that many training samples")]
+Condition = Annotated[
+    str | None,
+    typer.Option(
+        help="of the training set: noise=0.2, redundant=4, repeated=0.1, long-tail=10; + joins [default: clean]"
+    ),
+]
 Model = Annotated[str | None, typer.Option(help="small, resnet18-32, torchvision:NAME, timm:NAME ... [default: small]")]
 Width = Annotated[int | None, typer.Option(help="channels of the first stage, for the built-in models")]
 Epochs = Annotated[int | None, typer.Option(help="epochs of full training [default: 20]")]
@@ -50,6 +56,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder for results.json, report.html and the tables")],
     data: Data = None,
     limit: Limit = None,
+    condition: Condition = None,
     model: Model = None,
     width: Width = None,
     methods: Annotated[str | None, typer.Option(help="comma-separated, or all; + composes: full,ids+adonis")] = None,
@@ -60,6 +67,8 @@ def compare(
     weight_decay: Decay = None,
     schedule: Schedule = None,
     seeds: Annotated[str | None, typer.Option(help="comma-separated: 0,1,2 [default: 0]")] = None,
+    controls: Annotated[str | None, typer.Option(help="cut to the method's time, work or both [default: time]")] = None,
+    control: Annotated[str | None, typer.Option(help="run: one a method; line: read off a few [default: run]")] = None,
     device: Device = None,
     precision: Precision = None,
     channels_last: ChannelsLast = None,
@@ -69,7 +78,8 @@ def compare(
     class_floor: Floor = None,
     set_: Settings = None,
     config: ConfigFile = None,
-    preset: Annotated[str | None, typer.Option(help="an experiment of the sources: cached-grad-match")] = None,
+    preset: Annotated[str | None, typer.Option(help="an experiment by name: cached-grad-match, conditions")] = None,
+    only: Annotated[str | None, typer.Option(help="comma-separated comparisons of the preset [default: all]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
 ) -> None:
     """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
@@ -78,16 +88,15 @@ def compare(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "config", "preset", "resume", "set_", "threads", "CompareConfig", "methods", "seeds")
+        if name not in ("out", "config", "preset", "only", "resume", "set_", "threads", "CompareConfig")
         and value is not None
     }
-    if methods is not None:
-        flags["methods"] = _split(methods)
-    if seeds is not None:
-        flags["seeds"] = _split(seeds)
+    flags |= {name: _split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
     _use(threads)
     if preset is not None:
-        _study(preset, _given(flags, set_, config), out, resume=resume)
+        _study(preset, _given(flags, set_, config), out, only=_split(only) if only else None, resume=resume)
+    elif only is not None:
+        raise ValueError("--only chooses among the comparisons of a --preset; name one.")
     else:
         _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
 
@@ -101,6 +110,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted training")] = False,
     data: Data = None,
     limit: Limit = None,
+    condition: Condition = None,
     model: Model = None,
     width: Width = None,
     epochs: Epochs = None,
@@ -158,7 +168,7 @@ def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given
     settings = load(folder).config
     images = None
     try:
-        images = _pictures(_load(settings["data"], settings.get("limit"), settings.get("image_size")))
+        images = _pictures(_load(settings))
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         console.print(f"No pictures: {error}", markup=False, highlight=False)
     console.print(f"Report: {write(folder, images)}")
@@ -192,11 +202,12 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     from leantrain.compare import compare as run
     from leantrain.compare.display import Progress, table
 
-    data = _load(config.data, config.limit, config.image_size)
+    data = _load(config)
+    under = "" if config.condition == "clean" else f" under {config.condition}"
     console.print(
-        f"[bold]{escape(data.name)}[/]: {len(data.targets):,} training and {len(data.test_targets):,} test samples, "
-        f"{len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
-        f"{', '.join(map(str, config.seeds))}. Each method is followed by its equal-time control.",
+        f"[bold]{escape(data.name)}[/]{under}: {len(data.targets):,} training and {len(data.test_targets):,} test "
+        f"samples, {len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
+        f"{', '.join(map(str, config.seeds))}. Each method stands beside full training cut to its time.",
         highlight=False,
     )
     with Progress(console, config) as progress:
@@ -211,10 +222,10 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 
-def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None:
+def _study(name: str, given: dict[str, Any], out: Path, *, only: list[str] | None, resume: bool) -> None:
     from leantrain import check
     from leantrain.compare import CompareConfig
-    from leantrain.compare.display import Progress, speedups
+    from leantrain.compare.display import Progress, matrix, speedups
     from leantrain.compare.presets import PRESETS
     from leantrain.compare.study import configs, run_study
     from leantrain.report import write
@@ -222,9 +233,7 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
     preset = PRESETS[check.one_of("preset", name, PRESETS)]
     if "methods" in given:
         raise ValueError(f"--preset {name} chooses the methods itself; leave --methods out.")
-    comparisons = _checked(lambda **changes: configs(preset, changes, out), given, CompareConfig)
-    first = next(iter(comparisons.values()))
-    data = _load(first.data, first.limit, first.image_size)
+    comparisons = _checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
     console.print(preset.source)
     with contextlib.ExitStack() as bars:
 
@@ -233,11 +242,14 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
             console.print(f"[bold]{escape(what)}[/]", highlight=False)
             return bars.enter_context(Progress(console, config)).update if config else None
 
-        study = run_study(preset, given, data, out, resume=resume, announce=announce)
+        study = run_study(preset, given, _load, out, only=only, resume=resume, announce=announce)
     for table in speedups(study):
         console.print(table)
-    for comparison in comparisons:
-        console.print(f"Report: {write(out / comparison, _pictures(data))}", highlight=False, soft_wrap=True)
+    if study["matrix"]:
+        console.print(matrix(study))
+    for comparison, config in comparisons.items():
+        path = write(out / comparison, _pictures(_load(config)))
+        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
     console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
 
 
@@ -253,7 +265,7 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
     if checkpoints.folder.exists() and not resume:
         raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
-    data = _load(config.data, config.limit, config.image_size)
+    data = _load(config)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
     next(epochs)
 
@@ -281,11 +293,14 @@ def _use(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _load(spec: str, limit: int | None, image_size: int | None) -> Any:
+def _load(config: Any) -> Any:
+    """The data set that a configuration, or the settings in a result file, names; under its condition."""
     from leantrain.data import load
 
-    with console.status(f"Reading {escape(str(spec))} ..."):
-        return load(spec, limit=limit, image_size=image_size)
+    settings = dict(config)
+    names = ("limit", "image_size", "test_limit", "condition", "condition_seed")
+    with console.status(f"Reading {escape(str(settings['data']))} ..."):
+        return load(settings["data"], **{name: settings[name] for name in names if settings.get(name) is not None})
 
 
 def _pictures(data: Any) -> Any:

@@ -36,7 +36,7 @@ def test_a_study_records_once_replays_and_resumes(digits, tmp_path):
     def announce(what, config):
         told.append(what)
 
-    study = run_study(SMALL, CHANGES, digits, tmp_path, announce=announce)
+    study = run_study(SMALL, CHANGES, lambda _: digits, tmp_path, announce=announce)
     assert told == ["recording first: grad-match", "a", "b"]
     assert json.loads((tmp_path / "study.json").read_text()) == study
     a, b = (json.loads((tmp_path / name / "results.json").read_text()) for name in "ab")
@@ -51,13 +51,13 @@ def test_a_study_records_once_replays_and_resumes(digits, tmp_path):
     assert first["rows"]["cached"]["B"]["printed"] is None
     assert list(second["rows"]) == ["grad-match"]
 
-    again = run_study(SMALL, CHANGES, digits, tmp_path, resume=True)
+    again = run_study(SMALL, CHANGES, lambda _: digits, tmp_path, resume=True)
     assert again["recording_seconds"] == study["recording_seconds"]  # nothing was run again
     assert again["tables"] == study["tables"]
     with pytest.raises(ValueError, match="--resume"):
-        run_study(SMALL, CHANGES, digits, tmp_path)
+        run_study(SMALL, CHANGES, lambda _: digits, tmp_path)
     with pytest.raises(ValueError, match="recording of another configuration"):
-        run_study(SMALL, CHANGES | {"epochs": 2}, digits, tmp_path, resume=True)
+        run_study(SMALL, CHANGES | {"epochs": 2}, lambda _: digits, tmp_path, resume=True)
 
 
 def test_a_recording_that_was_cut_short_is_made_again(digits, tmp_path, monkeypatch):
@@ -70,10 +70,10 @@ def test_a_recording_that_was_cut_short_is_made_again(digits, tmp_path, monkeypa
     train = module.train
     monkeypatch.setattr(module, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run_study(SMALL, CHANGES, digits, tmp_path)
+        run_study(SMALL, CHANGES, lambda _: digits, tmp_path)
     assert list((tmp_path / "recordings" / "first").iterdir())
     monkeypatch.setattr(module, "train", train)
-    assert run_study(SMALL, CHANGES, digits, tmp_path)["tables"]
+    assert run_study(SMALL, CHANGES, lambda _: digits, tmp_path)["tables"]
 
 
 def made(method, seed, seconds, accuracies, control_for=None, preprocess=0.0):
@@ -130,5 +130,36 @@ def test_a_preset_is_whole(name, tmp_path):
             if method.startswith("replay@"):
                 assert method.removeprefix("replay@") in preset.recordings
                 assert config.settings[method]["path"].startswith(str(tmp_path))
-    with pytest.raises(ValueError, match=r"made for CIFAR-10\. Say where it is"):
+    with pytest.raises(ValueError, match=r"made for .*CIFAR-10\. Say where it is"):
         configs(preset, {}, tmp_path)
+
+
+LINE = Preset(
+    source="a test",
+    data="digits",
+    base={"limit": 100, "seeds": (0, 1, 2), "control": "line", "line": (0.4, 0.7), "settings": {}},
+    recordings={},
+    comparisons={"clean": {}, "tail": {"condition": "long-tail=3", "limit": 200, "methods": ("infobatch",)}},
+    matrix=True,
+)
+
+
+def test_conditions_have_folders_of_their_own_and_one_matrix(digits, tmp_path):
+    changes = {"data": "digits", "limit": 50, "width": 4, "epochs": 2, "batch_size": 16, "methods": ("rs2",)}
+    seen = []
+
+    def load(config):
+        seen.append(config.limit)
+        return data.load("digits", limit=config.limit)
+
+    study = run_study(LINE, changes | {"device": "cpu"}, load, tmp_path)
+    assert seen == [50, 100]  # the tail has twice the images of the base's, whatever the base's are
+    tail = json.loads((tmp_path / "tail" / "results.json").read_text())
+    assert tail["config"]["condition"] == "long-tail=3"
+    assert study["matrix"]["tail"]["rows"] == tail["summary"]
+    assert {row["method"] for row in study["matrix"]["clean"]["rows"]} == {"full", "rs2"}
+    assert json.loads((tmp_path / "study.json").read_text()) == study
+    with pytest.raises(ValueError, match=r"Unknown comparison 'tails'. Did you mean 'tail'"):
+        run_study(LINE, changes, load, tmp_path, only=["tails"])
+    only = run_study(LINE, changes | {"device": "cpu"}, load, tmp_path, only=["tail"], resume=True)
+    assert set(only["matrix"]) == {"tail"}

@@ -76,13 +76,13 @@ def test_redundant_keeps_a_part_and_near_copies_of_it():
 def test_jitter_moves_and_brightens():
     image = torch.zeros(1, 5, 5, dtype=torch.uint8)
     image[0, 2, 2] = 100
-    moved = jitter(image, 1, -2, 1.5)
+    moved = jitter(image, [1, -2], 1.5)
     assert moved[0, 3, 0] == 150
     assert int(moved.sum()) == 150
-    assert jitter(torch.full((1, 2, 2), 250, dtype=torch.uint8), 0, 0, 1.2).eq(255).all()
+    assert jitter(torch.full((1, 2, 2), 250, dtype=torch.uint8), [0, 0], 1.2).eq(255).all()
     edge = torch.zeros(1, 4, 4, dtype=torch.uint8)
     edge[0, 0] = 9
-    assert jitter(edge, 2, 0, 1.0)[0, :3].eq(9).all()  # the edge goes on
+    assert jitter(edge, [2, 0], 1.0)[0, :3].eq(9).all()  # the edge goes on
 
 
 def test_repeated_lets_a_tenth_make_up_half():
@@ -181,10 +181,8 @@ def test_a_class_left_empty_is_named():
         ValueError, match=r"long-tail=100 leaves 1 of 4 .* without samples \((cat|dog|owl|fox)\).* had 40"
     ):
         under(made(), "long-tail=100")
-    lost = made((1, 1, 1, 1))
     with pytest.raises(ValueError, match=r"noise=0.9 leaves \d of 4 classes without samples \("):
-        for seed in range(20):
-            under(lost, "noise=0.9", seed)
+        under(made((1, 1, 1, 1)), "noise=0.9", seed=1)
 
 
 def test_load_applies_the_condition_after_the_limit():

@@ -198,12 +198,12 @@ class JitteredDataset(LazyDataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, target = super().__getitem__(index)
-        return jitter(image, *self.shifts[index].tolist(), float(self.gains[index])), target
+        return jitter(image, self.shifts[index].tolist(), float(self.gains[index])), target
 
 
-def jitter(image: Tensor, down: int, right: int, gain: float) -> Tensor:
-    """A (C, H, W) uint8 image moved by whole pixels, its edge continued, and ``gain`` times as bright."""
-    _, height, width = image.shape
+def jitter(image: Tensor, shift: list[int], gain: float) -> Tensor:
+    """A (C, H, W) uint8 image moved ``shift`` pixels down and right, its edge continued, ``gain`` times as bright."""
+    (_, height, width), (down, right) = image.shape, shift
     moved = image[:, (torch.arange(height) - down).clamp(0, height - 1)]
     moved = moved[:, :, (torch.arange(width) - right).clamp(0, width - 1)]
     return (moved.float() * gain).round().clamp(0, 255).byte() if gain != 1 else moved
@@ -237,7 +237,7 @@ def _changed(data: ImageData, change: _Change, rng: torch.Generator) -> ImageDat
     if isinstance(data.train, ArrayDataset):
         images = data.train.images[change.rows]
         for i in change.jittered.nonzero().squeeze(1).tolist():
-            images[i] = jitter(images[i], *shifts[i].tolist(), float(gains[i]))
+            images[i] = jitter(images[i], shifts[i].tolist(), float(gains[i]))
         train = ArrayDataset(images, change.targets)
     else:
         if isinstance(data.train, JitteredDataset):  # near-copies of an earlier change stay what they are

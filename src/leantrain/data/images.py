@@ -66,5 +66,6 @@ class LazyDataset(Dataset[tuple[Tensor, int]]):
     def rows(self, rows: Tensor) -> LazyDataset:
         """The samples at ``rows`` (M,), in that order."""
         places = rows.tolist()
-        sources, names = [self.sources[i] for i in places], [self.names[i] for i in places]
+        sources = [self.sources[i] for i in places]
+        names = [str(self.names[i]) for i in places]
         return LazyDataset(sources, names, self.targets[rows], self.size)
