@@ -159,7 +159,7 @@ def _worst(run: Run) -> float:
 def _over_classes(figure: Callable[[list[float]], float], pairs: list[tuple[Run, Run]]) -> float | None:
     """Mean over seeds of a ``figure`` of the accuracies by class; None where the runs do not tell them."""
     told = [ours.get("class_accuracy") for _, ours in pairs]
-    return _mean([figure(by_class) for by_class in told]) if all(told) else None
+    return _mean([figure(by_class) for by_class in told if by_class]) if all(told) else None
 
 
 def _by_seed(left: list[Run], right: list[Run]) -> list[tuple[Run, Run]]:
