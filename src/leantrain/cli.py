@@ -78,7 +78,8 @@ def compare(
     class_floor: Floor = None,
     set_: Settings = None,
     config: ConfigFile = None,
-    preset: Annotated[str | None, typer.Option(help="an experiment by name: cached-grad-match, conditions")] = None,
+    preset: Annotated[str | None, typer.Option(help="an experiment by name; a wrong one lists all")] = None,
+    scale: Annotated[str | None, typer.Option(help="of the preset: here, for two CPU cores, or a share")] = None,
     only: Annotated[str | None, typer.Option(help="comma-separated comparisons of the preset [default: all]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
 ) -> None:
@@ -88,15 +89,17 @@ def compare(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "config", "preset", "only", "resume", "set_", "threads", "CompareConfig")
+        if name not in ("out", "config", "preset", "only", "scale", "resume", "set_", "threads", "CompareConfig")
         and value is not None
     }
     flags |= {name: _split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
     _use(threads)
     if preset is not None:
-        _study(preset, _given(flags, set_, config), out, only=_split(only) if only else None, resume=resume)
-    elif only is not None:
-        raise ValueError("--only chooses among the comparisons of a --preset; name one.")
+        _study(
+            preset, _given(flags, set_, config), out, only=_split(only) if only else None, scale=scale, resume=resume
+        )
+    elif only is not None or scale is not None:
+        raise ValueError("--only and --scale change what a --preset runs; name one.")
     else:
         _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
 
@@ -222,19 +225,27 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 
-def _study(name: str, given: dict[str, Any], out: Path, *, only: list[str] | None, resume: bool) -> None:
-    from leantrain import check
-    from leantrain.compare import CompareConfig
-    from leantrain.compare.display import Progress, matrix, speedups
-    from leantrain.compare.presets import PRESETS
+def _study(
+    name: str, given: dict[str, Any], out: Path, *, only: list[str] | None, scale: str | None, resume: bool
+) -> None:
+    from leantrain.compare import CompareConfig, presets
+    from leantrain.compare.display import Progress, matrix, tables
+    from leantrain.compare.scale import scaled
     from leantrain.compare.study import configs, run_study
     from leantrain.report import write
 
-    preset = PRESETS[check.one_of("preset", name, PRESETS)]
+    preset = presets.load(name)
     if "methods" in given:
         raise ValueError(f"--preset {name} chooses the methods itself; leave --methods out.")
+    note = f"Preset {name}."
+    if scale is not None:
+        given, said = scaled(preset, scale, given)
+        note = f"{note} {said}"
+    given |= {"note": note}
     comparisons = _checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
-    console.print(preset.source)
+    hours = "" if preset.hours is None else f" On one GPU and unscaled about {preset.hours:g} hours."
+    for text in (preset.source, preset.protocol + hours, note):
+        console.print(text, markup=False, highlight=False)
     with contextlib.ExitStack() as bars:
 
         def announce(what: str, config: Any) -> Any:
@@ -243,7 +254,7 @@ def _study(name: str, given: dict[str, Any], out: Path, *, only: list[str] | Non
             return bars.enter_context(Progress(console, config)).update if config else None
 
         study = run_study(preset, given, _load, out, only=only, resume=resume, announce=announce)
-    for table in speedups(study):
+    for table in tables(study):
         console.print(table)
     if study["matrix"]:
         console.print(matrix(study))

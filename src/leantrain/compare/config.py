@@ -17,6 +17,7 @@ class CompareConfig(TrainConfig):
     methods: tuple[str, ...] = ("full", "rs2", "infobatch")
     seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
 
+    note: str | None = Field(default=None, description="what a reader must know of it; stands in the report")
     control: Literal["run", "line"] = Field(
         default="run", description="a control for each method, or read off a line of a few that serve all"
     )

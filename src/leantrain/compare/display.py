@@ -153,25 +153,46 @@ def matrix(study: dict[str, Any]) -> Table:
     return shown
 
 
-def speedups(study: dict[str, Any]) -> list[Table]:
-    """A preset's tables of fixed-accuracy speed-ups: ours, the equal-time control's, the source's."""
-    shown = []
-    for table in study["tables"]:
-        drawn = Table(
-            title=f"Fixed-accuracy speed-up by {table['title']}",
-            title_justify="left",
-            caption="ours (equal-time control's; printed in the source), over full training",
-            caption_justify="left",
-        )
-        drawn.add_column("method", no_wrap=True)
-        for column, level in table["accuracy"].items():
-            drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right")
-        for row, cells in table["rows"].items():
-            texts = []
-            for cell in cells.values():
-                printed = "" if cell["printed"] is None else f"; {cell['printed']:.2f}"
-                control = "–" if cell["control_speedup"] is None else f"{cell['control_speedup']:.2f}"
-                texts.append(f"{cell['speedup']:.2f}\n({control}{printed})")
-            drawn.add_row(row, *texts)
-        shown.append(drawn)
-    return shown
+def tables(study: dict[str, Any]) -> list[Table]:
+    """A preset's tables: our figures beside the source's."""
+    return [_figures(table) if "figures" in table else _speedups(table) for table in study["tables"]]
+
+
+def _figures(table: dict[str, Any]) -> Table:
+    """Figures of the summary, each as ours / the source's, and what our control says."""
+    drawn = Table(title=table["title"], title_justify="left", caption_justify="left")
+    drawn.caption = "ours / printed in the source; ahead: of the equal-time control, in p.p."
+    drawn.add_column("method", no_wrap=True)
+    for heading in (*table["figures"], "ahead"):
+        drawn.add_column(heading, justify="right")
+    drawn.add_column("verdict")
+    for method, row in table["rows"].items():
+        ours = [f"{_number(row['figures'][column])} / {_number(row['printed'][column])}" for column in table["figures"]]
+        ahead = "–" if row["ahead"] is None else f"{row['ahead']:+.2f}"
+        drawn.add_row(method, *ours, ahead, row["verdict"] or "")
+    return drawn
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _speedups(table: dict[str, Any]) -> Table:
+    """Fixed-accuracy speed-ups: ours, the equal-time control's, the source's."""
+    drawn = Table(
+        title=f"Fixed-accuracy speed-up by {table['title']}",
+        title_justify="left",
+        caption="ours (equal-time control's; printed in the source), over full training",
+        caption_justify="left",
+    )
+    drawn.add_column("method", no_wrap=True)
+    for column, level in table["accuracy"].items():
+        drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right")
+    for row, cells in table["rows"].items():
+        texts = []
+        for cell in cells.values():
+            printed = "" if cell["printed"] is None else f"; {cell['printed']:.2f}"
+            control = "–" if cell["control_speedup"] is None else f"{cell['control_speedup']:.2f}"
+            texts.append(f"{cell['speedup']:.2f}\n({control}{printed})")
+        drawn.add_row(row, *texts)
+    return drawn

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from leantrain import check
+from leantrain import methods as registry
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.costs import modelled_seconds, of, pooled_costs
 from leantrain.compare.environment import describe
@@ -28,7 +29,10 @@ def configs(
     ``changes`` are the user's own settings and win over the preset's base.
     """
     if "data" not in changes:
-        raise ValueError(f"This preset is made for {preset.data}. Say where it is, for example --data parquet:DIR.")
+        get = f" To get it: {preset.get.strip()}" if preset.get else ""
+        raise ValueError(
+            f"This preset is made for {preset.data}. Say where it is, for example --data parquet:DIR.{get}"
+        )
     names = [check.one_of("comparison", name, preset.comparisons) for name in only or preset.comparisons]
     replays = {f"replay@{recording}": {"path": str(_place(out, recording))} for recording in preset.recordings}
     return {name: _config(preset, changes, preset.comparisons[name], replays) for name in names}
@@ -76,12 +80,12 @@ def run_study(
             study = {
                 "schema": 1,
                 "source": preset.source,
+                "protocol": preset.protocol,
+                "scale": plain.note,
                 "environment": describe(plain.device),
                 "config": plain.model_dump(mode="json"),
                 "recording_seconds": cost,
-                "tables": [
-                    _table(table, results) for table in preset.tables if {*table.columns.values()} <= {*results}
-                ],
+                "tables": [made(table, results) for table in preset.tables if table.comparisons() <= {*results}],
                 "matrix": _matrix(comparisons, results) if preset.matrix else None,
             }
             write_json(out / "study.json", study)
@@ -128,8 +132,31 @@ def _matrix(comparisons: dict[str, CompareConfig], results: dict[str, dict[str, 
     }
 
 
-def _table(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def made(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A source's table with our figures, those of the controls, and the source's own."""
+    return _speedups(table, results) if table.comparison is None else _figures(table, results[table.comparison])
+
+
+def _figures(table: Table, results: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the summary; a method that was left out, at a smaller scale, has no row."""
+    summary = {row["method"]: row for row in results["summary"]}
+    rows = {}
+    for heading, method in table.rows.items():
+        name = "+".join(registry.parts(method))
+        if name not in summary:
+            continue
+        row, printed = summary[name], table.printed.get(heading, {})
+        rows[heading] = {
+            "figures": {column: row[figure] for column, figure in table.figures.items()},
+            "printed": {column: printed.get(column) for column in table.figures},
+            "accuracy": row["accuracy"],
+            "ahead": row["control_accuracy_pp_ahead"],
+            "verdict": row["verdict"],
+        }
+    return {"title": table.title, "figures": list(table.figures), "rows": rows}
+
+
+def _speedups(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {row: {} for row in table.rows}
     levels = {}
     for column, name in table.columns.items():
@@ -168,7 +195,7 @@ def _place(out: Path, recording: str) -> Path:
 
 def _config(preset: Preset, changes: dict[str, Any], own: dict[str, Any], settings: dict[str, Any]) -> CompareConfig:
     """The preset's base with the user's ``changes``, then what is the comparison's ``own``."""
-    base, theirs = preset.base["settings"], changes.get("settings", {})
+    base, theirs = preset.base.get("settings", {}), changes.get("settings", {})
     merged = {name: base.get(name, {}) | theirs.get(name, {}) for name in {**base, **theirs}}
     if own.get("limit") and preset.base.get("limit") and changes.get("limit"):  # as many times the base's as before
         own = own | {"limit": round(own["limit"] * changes["limit"] / preset.base["limit"])}

@@ -92,6 +92,7 @@ def _facts(results: Results) -> list[str]:
     facts.append(f"{others} method{'' if others == 1 else 's'} and full training")
     condition = config.get("condition", "clean")
     facts += [f"training set under {condition}"] if condition != "clean" else []
+    facts += [str(config["note"])] if config.get("note") else []
     device = results.environment.get("device")
     return facts + ([str(device)] if device else [])
 
