@@ -231,8 +231,9 @@ def test_a_share_shrinks_images_epochs_and_width():
     assert changes["settings"]["grad-match"]["select_every"] == 2
     assert "epochs 200 to 20; limit 50000 to 5000; width as by default to 6" in said
     assert "grad-match.select_every 20 to 2" in said
-    mine, _ = scaled(preset, "0.1", {"epochs": 7, "settings": {"grad-match": {"select_every": 3}}})
+    mine, told = scaled(preset, "0.1", {"epochs": 7, "settings": {"grad-match": {"select_every": 3}}})
     assert mine["epochs"] == 7
+    assert "epochs 200 to 7;" in told
     assert mine["settings"]["grad-match"] == {"select_every": 3}
     for wrong in ("0", "1.5", "tiny"):
         with pytest.raises(ValueError, match=r"--scale .* must be 'here' or a share in \(0, 1\]"):
@@ -251,6 +252,12 @@ def test_at_the_scale_of_two_cores_a_preset_still_fits_together(name, tmp_path):
         for method in config.methods:
             if not method.startswith("replay@"):
                 provide.check(config, method)  # no extractor that would have to be fetched
+
+
+def test_what_is_left_out_at_a_smaller_scale_is_said():
+    changes, said = scaled(presets.load("sensitivity/ids"), "here", {})
+    assert "without ids@phi-resnet18" in said
+    assert "ids@phi-resnet18" not in changes["methods"]
 
 
 def test_figures_of_a_summary_stand_beside_the_printed_ones(digits, tmp_path):

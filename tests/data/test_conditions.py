@@ -93,6 +93,8 @@ def test_repeated_lets_a_tenth_make_up_half():
     assert times == [10] * 12 + [1] * 120
     assert len([t for t in times if t > 1]) / len(times) == pytest.approx(0.1, abs=0.02)
     assert sum(t for t in times if t > 1) == 120
+    quarter = torch.bincount(torch.tensor(names(under(made((60, 60, 60, 60)), "repeated=0.25"))))
+    assert sorted(quarter[quarter > 0].tolist(), reverse=True) == [3] * 40 + [1] * 120  # 10 of 40 images a class
 
 
 @pytest.mark.parametrize("ratio", [10, 100])

@@ -37,16 +37,20 @@ def scaled(preset: Preset, scale: str, given: Changes) -> tuple[Changes, str]:
         except ValueError as error:
             raise ValueError(f"--scale {scale} must be {HERE!r} or a share in (0, 1], such as 0.1.") from error
         changes = _by(share, preset)
-    told = [f"{name} {_was(preset, name)} to {value}" for name, value in changes.items() if name != "settings"]
-    for method, own in changes.get("settings", {}).items():
-        before = preset.base.get("settings", {}).get(method, {})
-        told += [f"{method}.{name} {before.get(name, 'as by default')} to {value}" for name, value in own.items()]
     settings = {
         method: changes.get("settings", {}).get(method, {}) | given.get("settings", {}).get(method, {})
         for method in {**changes.get("settings", {}), **given.get("settings", {})}
     }
+    made = changes | given | {"settings": settings}
+    told = [f"{name} {_was(preset, name)} to {made[name]}" for name in changes if name not in ("settings", "methods")]
+    if "methods" in changes:
+        left_out = [name for name in preset.base["methods"] if name not in changes["methods"]]
+        told.append(f"without {', '.join(left_out)}")
+    for method, own in changes.get("settings", {}).items():
+        before = preset.base.get("settings", {}).get(method, {})
+        told += [f"{method}.{name} {before.get(name, 'as by default')} to {settings[method][name]}" for name in own]
     sentence = f"Scaled down ({scale}): {'; '.join(told)}." if told else f"Scale {scale}: nothing changed."
-    return changes | given | {"settings": settings}, sentence
+    return made, sentence
 
 
 def _by(share: float, preset: Preset) -> Changes:
