@@ -27,6 +27,12 @@ Data = Annotated[
     str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
 ]
 Limit = Annotated[int | None, typer.Option(help="use only that many training samples")]
+Condition = Annotated[
+    str | None,
+    typer.Option(
+        help="of the training set: noise=0.2, redundant=4, repeated=0.1, long-tail=10; + joins [default: clean]"
+    ),
+]
 Model = Annotated[str | None, typer.Option(help="small, resnet18-32, torchvision:NAME, timm:NAME ... [default: small]")]
 Width = Annotated[int | None, typer.Option(help="channels of the first stage, for the built-in models")]
 Epochs = Annotated[int | None, typer.Option(help="epochs of full training [default: 20]")]
@@ -54,6 +60,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder for results.json, report.html and the tables")],
     data: Data = None,
     limit: Limit = None,
+    condition: Condition = None,
     model: Model = None,
     width: Width = None,
     methods: Annotated[str | None, typer.Option(help="comma-separated, or all; + composes: full,ids+adonis")] = None,
@@ -64,6 +71,8 @@ def compare(
     weight_decay: Decay = None,
     schedule: Schedule = None,
     seeds: Annotated[str | None, typer.Option(help="comma-separated: 0,1,2 [default: 0]")] = None,
+    controls: Annotated[str | None, typer.Option(help="cut to the method's time, work or both [default: time]")] = None,
+    control: Annotated[str | None, typer.Option(help="run: one a method; line: read off a few [default: run]")] = None,
     device: Device = None,
     precision: Precision = None,
     channels_last: ChannelsLast = None,
@@ -73,7 +82,9 @@ def compare(
     class_floor: Floor = None,
     set_: Settings = None,
     config: ConfigFile = None,
-    preset: Annotated[str | None, typer.Option(help="an experiment of the sources: cached-grad-match")] = None,
+    preset: Annotated[str | None, typer.Option(help="an experiment by name; a wrong one lists all")] = None,
+    scale: Annotated[str | None, typer.Option(help="of the preset: here, for two CPU cores, or a share")] = None,
+    only: Annotated[str | None, typer.Option(help="comma-separated comparisons of the preset [default: all]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
 ) -> None:
     """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
@@ -83,16 +94,17 @@ def compare(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("out", "config", "preset", "resume", "set_", "threads", "CompareConfig", "methods", "seeds")
+        if name not in ("out", "config", "preset", "only", "scale", "resume", "set_", "threads", "CompareConfig")
         and value is not None
     }
-    if methods is not None:
-        flags["methods"] = _split(methods)
-    if seeds is not None:
-        flags["seeds"] = _split(seeds)
+    flags |= {name: _split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
     _use(threads)
     if preset is not None:
-        _study(preset, _given(flags, set_, config), out, resume=resume)
+        _study(
+            preset, _given(flags, set_, config), out, only=_split(only) if only else None, scale=scale, resume=resume
+        )
+    elif only is not None or scale is not None:
+        raise ValueError("--only and --scale change what a --preset runs; name one.")
     else:
         _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
 
@@ -106,6 +118,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted training")] = False,
     data: Data = None,
     limit: Limit = None,
+    condition: Condition = None,
     model: Model = None,
     width: Width = None,
     epochs: Epochs = None,
@@ -166,7 +179,7 @@ def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given
     settings = load(folder).config
     images = None
     try:
-        images = _pictures(_load(settings["data"], settings.get("limit"), settings.get("image_size")))
+        images = _pictures(_load(settings))
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         console.print(f"No pictures: {error}", markup=False, highlight=False)
     console.print(f"Report: {write(folder, images)}")
@@ -213,11 +226,12 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     from leantrain.compare import compare as run
     from leantrain.compare.display import Progress, table
 
-    data = _load(config.data, config.limit, config.image_size)
+    data = _load(config)
+    under = "" if config.condition == "clean" else f" under {config.condition}"
     console.print(
-        f"[bold]{escape(data.name)}[/]: {len(data.targets):,} training and {len(data.test_targets):,} test samples, "
-        f"{len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
-        f"{', '.join(map(str, config.seeds))}. Each method is followed by its equal-time control.",
+        f"[bold]{escape(data.name)}[/]{under}: {len(data.targets):,} training and {len(data.test_targets):,} test "
+        f"samples, {len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
+        f"{', '.join(map(str, config.seeds))}. Each method stands beside full training cut to its time.",
         highlight=False,
     )
     with Progress(console, config) as progress:
@@ -232,21 +246,27 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 
-def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None:
-    from leantrain import check
-    from leantrain.compare import CompareConfig
-    from leantrain.compare.display import Progress, speedups
-    from leantrain.compare.presets import PRESETS
+def _study(
+    name: str, given: dict[str, Any], out: Path, *, only: list[str] | None, scale: str | None, resume: bool
+) -> None:
+    from leantrain.compare import CompareConfig, presets
+    from leantrain.compare.display import Progress, matrix, tables
+    from leantrain.compare.scale import scaled
     from leantrain.compare.study import configs, run_study
     from leantrain.report import write
 
-    preset = PRESETS[check.one_of("preset", name, PRESETS)]
+    preset = presets.load(name)
     if "methods" in given:
         raise ValueError(f"--preset {name} chooses the methods itself; leave --methods out.")
-    comparisons = _checked(lambda **changes: configs(preset, changes, out), given, CompareConfig)
-    first = next(iter(comparisons.values()))
-    data = _load(first.data, first.limit, first.image_size)
-    console.print(preset.source)
+    note = f"Preset {name}."
+    if scale is not None:
+        given, said = scaled(preset, scale, given)
+        note = f"{note} {said}"
+    given |= {"note": note}
+    comparisons = _checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
+    hours = "" if preset.hours is None else f" On one GPU and unscaled about {preset.hours:g} hours."
+    for text in (preset.source, preset.protocol + hours, note):
+        console.print(text, markup=False, highlight=False)
     with contextlib.ExitStack() as bars:
 
         def announce(what: str, config: Any) -> Any:
@@ -254,11 +274,14 @@ def _study(name: str, given: dict[str, Any], out: Path, *, resume: bool) -> None
             console.print(f"[bold]{escape(what)}[/]", highlight=False)
             return bars.enter_context(Progress(console, config)).update if config else None
 
-        study = run_study(preset, given, data, out, resume=resume, announce=announce)
-    for table in speedups(study):
+        study = run_study(preset, given, _load, out, only=only, resume=resume, announce=announce)
+    for table in tables(study):
         console.print(table)
-    for comparison in comparisons:
-        console.print(f"Report: {write(out / comparison, _pictures(data))}", highlight=False, soft_wrap=True)
+    if study["matrix"]:
+        console.print(matrix(study))
+    for comparison, config in comparisons.items():
+        path = write(out / comparison, _pictures(_load(config)))
+        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
     console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
 
 
@@ -276,7 +299,7 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
     if checkpoints.folder.exists() and not resume:
         raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
-    data = _load(config.data, config.limit, config.image_size)
+    data = _load(config)
     if parts := check(config, method, data):
         console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
@@ -316,11 +339,14 @@ def _use(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _load(spec: str, limit: int | None, image_size: int | None) -> Any:
+def _load(config: Any) -> Any:
+    """The data set that a configuration, or the settings in a result file, names; under its condition."""
     from leantrain.data import load
 
-    with console.status(f"Reading {escape(str(spec))} ..."):
-        return load(spec, limit=limit, image_size=image_size)
+    settings = dict(config)
+    names = ("limit", "image_size", "test_limit", "condition", "condition_seed")
+    with console.status(f"Reading {escape(str(settings['data']))} ..."):
+        return load(settings["data"], **{name: settings[name] for name in names if settings.get(name) is not None})
 
 
 def _pictures(data: Any) -> Any:

@@ -229,3 +229,82 @@ def test_all_stands_for_every_method_but_replay():
     assert config.methods[0] == "full"
     assert set(config.methods) == {*METHODS, "sb@long"} - {"replay"}
     assert len(config.methods) == len(METHODS)
+
+
+@pytest.fixture(scope="module")
+def lined(digits, tmp_path_factory):
+    """Controls read off a line, for time and work, with a method that lies outside of it."""
+    out = tmp_path_factory.mktemp("line") / "out"
+    made = config(
+        methods=("forget",),
+        control="line",
+        line=(0.4, 0.8),
+        controls=("time", "work"),
+        evaluate="end",
+        condition="long-tail=2",
+        settings={"forget": {"probe_epochs": 1.0}},
+    )
+    return out, compare(made, digits, out)
+
+
+def test_a_line_serves_all_methods_and_a_method_outside_of_it_has_its_own(lined):
+    _, results = lined
+    controls = [run for run in results["runs"] if run["control_for"]]
+    line = [(run["share"], run["epochs"]) for run in controls if run["control_for"] == "line"]
+    assert line == [(0.4, pytest.approx(1.2)), (0.8, pytest.approx(2.4))]
+    rows = {row["method"]: row for row in results["summary"]}
+    assert rows["forget"]["time_ratio"] > 1.02  # a probe as long as the training, which then still keeps 70 %
+    own = [run for run in controls if run["control_for"] == "forget"]
+    assert {run["budget"] for run in own} <= {"time", "work"}
+    assert own[0]["epochs"] == pytest.approx(3 * rows["forget"]["time_ratio"])
+    assert not [run for run in controls if run["control_for"] == "rs2"]
+    assert rows["rs2"]["control_epochs"] == pytest.approx(3 * rows["rs2"]["time_ratio"])
+    low, high = (
+        next(r["accuracy"] for r in results["runs"] if r["control_for"] == "line" and r["share"] == part)
+        for part in (0.4, 0.8)
+    )
+    assert min(low, high) < rows["rs2"]["control_accuracy"] < max(low, high)
+
+
+def test_a_condition_reaches_the_training_and_the_folder(lined, digits):
+    out, results = lined
+    counts = pq.read_table(out / "counts.parquet").to_pylist()
+    of_full = [row["label"] for row in counts if row["run"] == "full-seed0"]
+    assert len(of_full) < 120
+    sizes = sorted(of_full.count(label) for label in range(10))
+    assert sizes[-1] == pytest.approx(2 * sizes[0], abs=1)
+    assert results["config"]["condition"] == "long-tail=2"
+    assert set(results["summary"][0]) >= {"balanced_accuracy", "worst_class_accuracy"}
+    with pytest.raises(ValueError, match=r"other data, or the data set changed"):
+        compare(config(condition="long-tail=2", condition_seed=1), digits, out, resume=True)
+
+
+def test_tested_at_the_end_only(lined):
+    _, results = lined
+    for run in results["runs"]:
+        told = [point["accuracy"] for point in run["trajectory"]]
+        assert told[:-1] == [None] * (len(told) - 1)
+        assert told[-1] == run["accuracy"]
+
+
+def test_the_report_of_such_a_comparison_shows_the_worst_class_and_the_line(lined):
+    from leantrain.report import write
+
+    out, results = lined
+    page = write(out).read_text()
+    row = results["summary"][1]
+    assert f"{100 * row['worst_class_accuracy']:.2f}" in page
+    assert f"{100 * row['balanced_accuracy']:.2f}" in page
+    assert "Read off a line" in page
+    assert "one seed: noise unknown" in page
+    assert "equal‑work control" in page
+
+
+def test_one_control_where_time_and_work_agree(digits, tmp_path):
+    made = config(methods=("rs2",), controls=("time", "work"), epochs=2)
+    results = compare(made, digits, tmp_path / "out")
+    controls = [run["budget"] for run in results["runs"] if run["control_for"]]
+    row = results["summary"][1]
+    near = abs(row["work_ratio"] - row["time_ratio"]) <= 0.01
+    assert controls == (["time"] if near else ["time", "work"])
+    assert row["work_control_accuracy"] is not None

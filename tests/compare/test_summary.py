@@ -4,9 +4,12 @@ import math
 import statistics
 
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_1samp
 
-from leantrain.compare.summary import pooled_costs, seed_noise, summarise, time_ratio, verdict
+from leantrain.compare.controls import time_ratio
+from leantrain.compare.costs import pooled_costs
+from leantrain.compare.significance import holm, paired
+from leantrain.compare.summary import seed_noise, summarise, verdict
 
 
 def run(method, seed, accuracy, *, control_for=None, trained=1000, scored=0, seconds=10.0, before=0.0, **more):
@@ -87,7 +90,7 @@ def test_noise_pools_the_variance_over_configurations():
 
 def test_one_seed_gives_no_verdict_beyond_noise():
     assert seed_noise(RUNS[::2]) is None
-    assert summarise(RUNS[::2], ["sb"])[0]["verdict"] == "within noise"
+    assert summarise(RUNS[::2], ["sb"])[0]["verdict"] == "one seed: noise unknown"
 
 
 @pytest.mark.parametrize(
@@ -96,3 +99,134 @@ def test_one_seed_gives_no_verdict_beyond_noise():
 )
 def test_verdict(lead, noise, expected):
     assert verdict(lead, noise) == expected
+
+
+def many(leads, method="sb", level=0.8, **more):
+    """Runs of a method with one seed a lead, beside controls of its own."""
+    ours = [run(method, seed, level + lead / 100, **more) for seed, lead in enumerate(leads)]
+    return ours + [run("full", seed, level, control_for=method, budget="time") for seed in range(len(leads))]
+
+
+def test_three_seeds_are_judged_by_their_own_pairs():
+    leads = [1.0, 1.2, 1.1, 0.8, 1.4]
+    runs = [run("full", seed, 0.9) for seed in range(5)] + many(leads)
+    row = summarise(runs, ["full", "sb"])[1]
+    assert row["control_accuracy_pp_ahead"] == pytest.approx(1.1)
+    # t(0.975) with 4 degrees of freedom is 2.776; the leads' variance (0.01 + 0.01 + 0.09 + 0.09) / 4
+    assert row["noise_pp"] == pytest.approx(2.776 * math.sqrt(0.05 / 5), rel=1e-3)
+    assert row["p_value"] == pytest.approx(ttest_1samp(leads, 0).pvalue)
+    assert row["noise_from"] == "pairs"
+    assert row["verdict"] == "beats control"
+
+
+def test_spread_that_a_method_shares_with_its_control_is_no_noise():
+    """Seeds differ by ten points, the lead hardly: pairs see it, a pooled spread does not."""
+    runs = [run("full", seed, 0.9) for seed in range(4)]
+    for seed, level in enumerate((0.6, 0.7, 0.8, 0.9)):
+        runs += [run("sb", seed, level + 0.02 + 0.001 * seed), run("full", seed, level, control_for="sb")]
+    row = summarise(runs, ["sb"])[0]
+    assert row["verdict"] == "beats control"
+    assert seed_noise(runs) > 5
+
+
+def test_verdicts_are_corrected_for_many_methods():
+    leads = [0.1, 0.9, 0.5, 0.2, 0.8]  # p = 0.030 alone
+    alone = [run("full", seed, 0.9) for seed in range(5)] + many(leads)
+    assert summarise(alone, ["full", "sb"])[1]["verdict"] == "beats control"
+    others = [more for name in ("iswr", "ies") for more in many([1.0, -1.1, 0.3, -0.2, 0.1], name)]
+    rows = {row["method"]: row for row in summarise([*alone, *others], ["full", "sb", "iswr", "ies"])}
+    p_values = [rows[name]["p_value"] for name in ("sb", "iswr", "ies")]
+    by_hand = multipletests(p_values)
+    assert [rows[name]["p_holm"] for name in ("sb", "iswr", "ies")] == pytest.approx(by_hand)
+    assert abs(rows["sb"]["control_accuracy_pp_ahead"]) > rows["sb"]["noise_pp"]
+    assert rows["sb"]["verdict"] == "within noise"
+
+
+def multipletests(p_values):
+    """Holm by his own words: test the smallest at level / m, the next at level / (m - 1), stop at the first that fails.
+
+    The adjusted value is the smallest level at which a hypothesis is rejected, found here by trying levels.
+    """
+    found = []
+    for index in range(len(p_values)):
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            level = (low + high) / 2
+            low, high = (low, level) if index in rejected(p_values, level) else (level, high)
+        found.append(high)
+    return found
+
+
+def rejected(p_values, level):
+    out = []
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] > level / (len(p_values) - place):
+            break
+        out.append(index)
+    return out
+
+
+@pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.2], [0.02], [0.3, 0.011, 0.012, 0.9]])
+def test_holm_rejects_what_his_procedure_rejects(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values))
+
+
+def test_seeds_that_agree_to_the_last_digit():
+    assert paired([0.0, 0.0, 0.0]) == (0.0, 1.0)
+    assert paired([1.0, 1.0, 1.0]) == (0.0, 0.0)
+    assert holm([]) == []
+
+
+def line(seed, ends):
+    return [
+        run("full", seed, accuracy, control_for="line", share=share) | {"epochs": 4 * share} for share, accuracy in ends
+    ]
+
+
+def test_a_control_read_off_a_line_lies_between_its_neighbours():
+    ends = {0: [(0.25, 0.5), (0.5, 0.7)], 1: [(0.25, 0.4), (0.5, 0.6)]}
+    runs = [run("full", seed, 0.8) for seed in (0, 1)] + [r for seed in (0, 1) for r in line(seed, ends[seed])]
+    # work: (1000 + 2 x 1000) / 3000 = 1 for full; 0.35355 is halfway between 0.25 and 0.5 by its logarithm
+    runs += [run("rs2", seed, 0.7, trained=1000 / math.sqrt(8)) for seed in (0, 1)]
+    runs += [run("half", seed, 0.7, trained=500) for seed in (0, 1)]
+    rows = {row["method"]: row for row in summarise(runs, ["full", "rs2", "half"], ("time", "work"))}
+    for prefix in ("", "work_"):
+        assert rows["rs2"][f"{prefix}control_accuracy"] == pytest.approx((0.6 + 0.5) / 2)
+        assert rows["rs2"][f"{prefix}control_epochs"] == pytest.approx(4 / math.sqrt(8))
+        assert rows["half"][f"{prefix}control_accuracy"] == pytest.approx((0.7 + 0.6) / 2)
+    assert rows["rs2"]["control_accuracy_pp_ahead"] == pytest.approx(15.0)
+    assert rows["full"]["control_accuracy"] is None
+
+
+def test_no_line_is_drawn_beyond_its_ends():
+    runs = [run("full", 0, 0.8), *line(0, [(0.5, 0.7)]), run("rs2", 0, 0.7, trained=400)]
+    row = summarise(runs, ["rs2"])[0]
+    assert row["control_accuracy"] is None
+    assert row["verdict"] is None
+
+
+def test_a_control_by_work_is_told_from_one_by_time():
+    # 2 s before the training: time 0.4 + 2 / 11, work 0.4
+    runs = [run("full", 0, 0.9), run("sb", 0, 0.85, trained=400, before=2.0)]
+    runs += [
+        run("full", 0, 0.84, control_for="sb", budget="time"),
+        run("full", 0, 0.8, control_for="sb", budget="work"),
+    ]
+    row = summarise(runs, ["sb"], ("time", "work"))[0]
+    assert row["control_accuracy_pp_ahead"] == pytest.approx(1.0)
+    assert row["work_control_accuracy_pp_ahead"] == pytest.approx(5.0)
+
+
+def test_one_control_serves_both_budgets_where_they_agree():
+    runs = [run("full", 0, 0.9), run("sb", 0, 0.85, trained=400), run("full", 0, 0.84, control_for="sb", budget="time")]
+    row = summarise(runs, ["sb"], ("time", "work"))[0]
+    assert row["work_control_accuracy"] == row["control_accuracy"] == 0.84
+
+
+def test_accuracies_by_class():
+    by_class = [[0.9, 0.5, 0.7], [0.8, 0.7, 0.9]]
+    runs = [run("full", seed, 0.7, class_accuracy=by_class[seed]) for seed in (0, 1)]
+    row = summarise(runs, ["full"])[0]
+    assert row["balanced_accuracy"] == pytest.approx((0.7 + 0.8) / 2)
+    assert row["worst_class_accuracy"] == pytest.approx((0.5 + 0.7) / 2)
+    assert summarise(RUNS, ["full"])[0]["worst_class_accuracy"] is None

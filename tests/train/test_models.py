@@ -35,7 +35,13 @@ def multiply_adds(model, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("resnet18-32", 11_173_962), ("resnet50-32", 23_520_842), ("mobilenetv2-32", 2_296_922)]
+    ("name", "count"),
+    [
+        ("resnet18-32", 11_173_962),
+        ("resnet50-32", 23_520_842),
+        ("mobilenetv2-32", 2_296_922),
+        ("wrn-28-10", 36_479_194),  # "36.5M" in the paper's Table 4
+    ],
 )
 def test_32x32_variants_have_the_known_parameter_counts(name, count):
     assert parameters(models.build(name, classes=10)) == count
@@ -77,7 +83,7 @@ def test_own_models_end_in_a_linear_head(name, channels, size):
 
 
 def test_names_are_this_packages_own():
-    assert models.names() == ("small", "tiny-resnet", "resnet18-32", "resnet50-32", "mobilenetv2-32")
+    assert models.names() == ("small", "tiny-resnet", "resnet18-32", "resnet50-32", "mobilenetv2-32", "wrn-28-10")
 
 
 def test_width_scales_the_model():
@@ -128,7 +134,7 @@ def test_models_with_auxiliary_heads_give_one_output(name):
         ("resnet18_32", "unknown model 'resnet18_32'. Nearest names: resnet18-32"),
         ("torchvision:resne18", "Nearest names: resnet18,"),
         ("timm:resnett18", "unknown timm model 'resnett18'. Nearest names: resnet18"),
-        ("zzzz", "Known here: small, tiny-resnet, resnet18-32, resnet50-32, mobilenetv2-32."),
+        ("zzzz", "Known here: small, tiny-resnet, resnet18-32, resnet50-32, mobilenetv2-32, wrn-28-10."),
     ],
 )
 def test_unknown_names_get_the_nearest(name, text):

@@ -1,5 +1,7 @@
 """The configuration of a comparison."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from leantrain import methods
@@ -14,6 +16,27 @@ class CompareConfig(TrainConfig):
 
     methods: tuple[str, ...] = ("full", "rs2", "infobatch")
     seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
+
+    note: str | None = Field(default=None, description="what a reader must know of it; stands in the report")
+    control: Literal["run", "line"] = Field(
+        default="run", description="a control for each method, or read off a line of a few that serve all"
+    )
+    controls: tuple[Literal["time", "work"], ...] = Field(default=("time",), description="what controls are cut to")
+    line: tuple[float, ...] = Field(default=(0.3, 0.5, 0.7, 0.85), description="its shares of full training")
+
+    @field_validator("line")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted({part for part in value if 0 < part < 1}) or not value:
+            raise ValueError("give one or more ascending shares between 0 and 1; full training itself is the end")
+        return value
+
+    @field_validator("controls")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("give time, work or both")
+        return value
 
     @field_validator("methods")
     @classmethod

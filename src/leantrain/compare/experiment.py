@@ -1,4 +1,4 @@
-"""A comparison: every method with every seed, then for each the full training that takes the same time."""
+"""A comparison: every method with every seed, then full training cut to the same time, or to the same work."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from leantrain.compare.config import CompareConfig
+from leantrain.compare.controls import LINE, NEAR, on_line, share
+from leantrain.compare.costs import modelled_seconds, pooled_costs
 from leantrain.compare.environment import describe
 from leantrain.compare.store import Store
-from leantrain.compare.summary import modelled_seconds, pooled_costs, summarise, time_ratio
-from leantrain.data import ImageData
+from leantrain.compare.summary import summarise
+from leantrain.data import ImageData, conditions
 from leantrain.files import occupied, write_json, write_whole
 from leantrain.train import provide
 from leantrain.train.checkpoints import Checkpoints
@@ -23,16 +25,25 @@ OnEpoch = Callable[["Job", float, float], None]  # job, its epochs, accuracy so 
 
 @dataclass(frozen=True)
 class Job:
-    """One training to do: a method with a seed, or with ``control_for`` the full training cut to a method's time."""
+    """One training to do: a method with a seed, or with ``control_for`` full training cut to a method's budget.
+
+    ``budget`` is what it is cut to, time or work. With ``share``, of full training's epochs, it is a point of the line
+    that serves as control for every method.
+    """
 
     method: str
     seed: int
     control_for: str | None = None
+    budget: str | None = None
+    share: float | None = None
 
     @property
     def name(self) -> str:
         """Of its file."""
-        return f"{self.method}-seed{self.seed}" + (f"-control-for-{self.control_for}" if self.control_for else "")
+        if self.share is not None:
+            return f"{self.method}-seed{self.seed}-share-{self.share:g}"
+        control = f"-control-for-{self.control_for}" if self.control_for else ""
+        return f"{self.method}-seed{self.seed}{control}" + ("-by-work" if self.budget == "work" else "")
 
 
 @dataclass
@@ -45,10 +56,30 @@ class Finished:
 
 
 def jobs(config: CompareConfig) -> tuple[list[Job], list[Job]]:
-    """The methods' runs and the controls' runs, in the order in which they are done: seed by seed."""
+    """The methods' runs and the controls' runs, in the order in which they are done: seed by seed.
+
+    A control by work is left out later where it would be the one by time; where controls are read off a line, a method
+    outside of it still gets one of its own.
+    """
     runs = [Job(method, seed) for seed in config.seeds for method in config.methods]
-    controls = [Job("full", job.seed, control_for=job.method) for job in runs if job.method != "full"]
-    return runs, controls
+    if config.control == "line":
+        return runs, [Job("full", seed, LINE, share=part) for seed in config.seeds for part in config.line]
+    judged = [job for job in runs if job.method != "full"]
+    return runs, [Job("full", job.seed, job.method, budget) for job in judged for budget in config.controls]
+
+
+def _own_controls(config: CompareConfig, measured: list[dict[str, Any]]) -> list[tuple[Job, float]]:
+    """Each method's own control runs with their share of full training's epochs."""
+    wanted = []
+    for method in config.methods[1:]:  # the first is full training
+        made: list[float] = []
+        for budget in config.controls:
+            part = share(method, measured, budget)
+            line = config.line if config.control == "line" else ()
+            if not on_line(part, line) and not any(abs(part - other) <= NEAR for other in made):
+                made.append(part)
+                wanted += [(Job("full", seed, method, budget), part) for seed in config.seeds]
+    return sorted(wanted, key=lambda found: config.seeds.index(found[0].seed))
 
 
 def compare(
@@ -64,7 +95,7 @@ def compare(
 
     Args:
         config: what is compared.
-        data: the data set that ``config.data`` names.
+        data: the data set that ``config.data`` names, as read or under ``config.condition`` already.
         out: folder of the comparison.
         resume: go on with an interrupted one; finished runs are not run again.
         overwrite: remove an earlier one first.
@@ -78,6 +109,7 @@ def compare(
     """
     for method in config.methods:
         provide.check(config, method, data)
+    data = conditions.under(data, config.condition, config.condition_seed)
     with occupied(out):
         return _run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=on_epoch)
 
@@ -88,20 +120,20 @@ def _run(
     store = Store(out, config, data.fingerprint, resume=resume, overwrite=overwrite)
     done = Finished()
     plain, controls = jobs(config)
+    least = config.batch_size / len(data.targets)  # one step at least
     for job in plain:
         _do(job, config, data, store, done, float(config.epochs), on_epoch)
     measured = list(done.runs)
-    for job in controls:
-        assert job.control_for is not None
-        with _possible(out):
-            epochs = config.epochs * time_ratio(job.control_for, measured)
-        least = config.batch_size / len(data.targets)  # one step at least
-        _do(job, config, data, store, done, max(epochs, least), on_epoch)
+    line = [(job, job.share) for job in controls if job.share is not None]
+    with _possible(out):
+        own = _own_controls(config, measured)
+    for job, part in [*line, *own]:
+        _do(job, config, data, store, done, max(config.epochs * part, least), on_epoch)
     costs = pooled_costs(measured)
     for run in done.runs:
         run["steady_seconds"] = modelled_seconds(run, costs)
     with _possible(out):
-        summary = summarise(done.runs, list(config.methods))
+        summary = summarise(done.runs, list(config.methods), config.controls)
     results = {
         "schema": 1,
         "environment": describe(config.device) | {"classes": list(data.classes)},
@@ -154,6 +186,7 @@ def _do(
         )
     head = {"run": job.name, "method": job.method, "control_for": job.control_for, "seed": job.seed}
     whose = {name: head[name] for name in ("method", "control_for", "seed")}
+    whose |= {"budget": job.budget, "share": job.share}
     done.runs.append(whose | facts | whose)  # a file does not decide whose run it is
     planned = {"planned": len(data.targets)}
     done.epochs += [head | planned | row | head for row in rows]

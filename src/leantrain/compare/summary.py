@@ -1,61 +1,77 @@
-"""The figures of merit of a comparison, each method beside its equal-time control.
+"""The figures of merit of a comparison, each method beside its control.
 
 Accuracies are shares; drops and leads are percentage points (p.p.). Runs are paired by seed.
 """
 
 import math
 import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from leantrain.compare.controls import control, time_ratio, work_ratio
+from leantrain.compare.costs import modelled_seconds, of, pooled_costs
+from leantrain.compare.significance import holm, paired
 
 Run = dict[str, Any]
 
-
-def modelled_seconds(run: Run, costs: dict[str, float]) -> float:
-    """Time of a run from counts and median costs a sample, so that a noisy machine does not decide.
-
-    ``costs`` are those of ``pooled_costs``. Plans and decisions, with the gradient passes that some plans need, are as
-    measured; so is pre-processing, which is left out here.
-    """
-    aside = run.get("aside", {"forward": 0, "backward": 0})
-    return (
-        (run["loaded_samples"] - aside["forward"]) * costs["fetch"]
-        + run.get("scored_samples", 0) * costs["score"]
-        + (run["backward_samples"] - aside["backward"]) * costs["step"]
-        + run["costs"]["decide"]
-    )
+LEVEL = 0.05  # of a false verdict among all of a comparison
+PAIRED_FROM = 3  # seeds; from two, a spread of one method's own says next to nothing
+UNKNOWN = "one seed: noise unknown"
 
 
-def pooled_costs(runs: list[Run]) -> dict[str, float]:
-    """Median cost a sample of fetching, scoring and training over all runs: the work is the same in each."""
-    pooled = {}
-    for name in ("fetch", "score", "step"):
-        known = [run["costs"][name] for run in runs if run["costs"][name] is not None]
-        pooled[name] = statistics.median(known) if known else 0.0
-    return pooled
-
-
-def time_ratio(method: str, runs: list[Run]) -> float:
-    """Modelled time of ``method``, pre-processing included, over that of full training; means over seeds."""
-    costs = pooled_costs(runs)
-    theirs = [modelled_seconds(run, costs) + run["preprocess_seconds"] for run in of(runs, method)]
-    full = [modelled_seconds(run, costs) for run in of(runs, "full")]
-    return statistics.fmean(theirs) / statistics.fmean(full)
-
-
-def of(runs: list[Run], method: str, control_for: str | None = None) -> list[Run]:
-    """The runs of ``method``, by seed; or the control runs made for another one."""
-    found = [run for run in runs if run["method"] == method and run["control_for"] == control_for]
-    return sorted(found, key=lambda run: run["seed"])
-
-
-def summarise(runs: list[Run], methods: list[str]) -> list[dict[str, Any]]:
+def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("time",)) -> list[dict[str, Any]]:
     """One row a method. A method without runs is left out.
 
     Boosts are ratios of modelled times (``modelled_seconds``); ``boost_by_clock`` is the plain ratio of measured ones,
-    which another process on the machine can spoil.
+    which another process on the machine can spoil. What is said of the control of the other budget than time has
+    ``work_`` before its name.
     """
-    noise = seed_noise(runs)
-    return [_row(method, runs, noise) for method in methods if of(runs, method)]
+    rows = [_row(method, runs) for method in methods if of(runs, method)]
+    for budget in budgets:
+        _judge(rows, runs, budget)
+    return rows
+
+
+def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str) -> None:
+    """Put each method's lead over its control into its row, the noise of such a lead, and the verdict.
+
+    With ``PAIRED_FROM`` seeds or more the noise is the 95 % interval of the method's own paired leads, and the verdict
+    asks for a p-value below ``LEVEL`` after Holm's correction for all methods: a lead beyond its interval may still be
+    within noise. With two seeds the spread is pooled (``seed_noise``) and nothing is corrected.
+    """
+    prefix, pooled = "" if budget == "time" else f"{budget}_", seed_noise(runs)
+    for row in rows:
+        row |= {prefix + name: value for name, value in _beside_control(row["method"], runs, budget, pooled).items()}
+    judged = [row for row in rows if row[f"{prefix}p_value"] is not None]
+    for row, adjusted in zip(judged, holm([row[f"{prefix}p_value"] for row in judged]), strict=True):
+        row[f"{prefix}p_holm"] = adjusted
+        noise = 0.0 if adjusted < LEVEL else math.inf
+        row[f"{prefix}verdict"] = verdict(row[f"{prefix}control_accuracy_pp_ahead"], noise)
+
+
+def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | None) -> dict[str, Any]:
+    """The control's figures and the method's lead over it, judged where the noise is ``pooled``."""
+    ours = {run["seed"]: run for run in of(runs, method)}
+    theirs, epochs = ({}, None) if method == "full" else control(runs, method, budget, _accuracy)
+    both = [seed for seed in ours if seed in theirs]
+    leads = [100 * (ours[seed]["accuracy"] - theirs[seed]) for seed in both]
+    lead = _mean(leads)
+    pairs = len(leads) >= PAIRED_FROM
+    noise, p_value = paired(leads) if pairs else (pooled if leads else None, None)
+    tell_classes = both and all(run.get("class_accuracy") for run in runs)
+    worst = control(runs, method, budget, _worst)[0] if tell_classes else {}
+    return {
+        "control_accuracy": _mean([theirs[seed] for seed in both]),
+        "control_worst_class_accuracy": _mean([worst[seed] for seed in both]) if worst else None,
+        "control_epochs": epochs,
+        "control_accuracy_pp_ahead": lead,
+        "control_accuracy_std": _std(leads),
+        "noise_pp": noise,
+        "noise_from": None if noise is None else "pairs" if pairs else "pooled",
+        "p_value": p_value,
+        "p_holm": None,
+        "verdict": None if pairs else verdict(lead, noise),
+    }
 
 
 def seed_noise(runs: list[Run]) -> float | None:
@@ -65,9 +81,10 @@ def seed_noise(runs: list[Run]) -> float | None:
     """
     from scipy.stats import t
 
-    groups: dict[tuple[str, str | None], list[float]] = {}
+    groups: dict[tuple[Any, ...], list[float]] = {}
     for run in runs:
-        groups.setdefault((run["method"], run["control_for"]), []).append(100 * run["accuracy"])
+        which = run["method"], run["control_for"], run.get("budget"), run.get("share")
+        groups.setdefault(which, []).append(100 * run["accuracy"])
     repeated = [values for values in groups.values() if len(values) > 1]
     freedom = sum(len(values) - 1 for values in repeated)
     if not freedom:
@@ -78,21 +95,21 @@ def seed_noise(runs: list[Run]) -> float | None:
 
 
 def verdict(lead: float | None, noise: float | None) -> str | None:
-    """What a lead over the equal-time control of ``lead`` p.p. says, given the noise of such a difference."""
+    """What a lead over the control of ``lead`` p.p. says, given the noise of such a difference; None: unknown."""
     if lead is None:
         return None
-    if noise is None or abs(lead) <= noise:
+    if noise is None:
+        return UNKNOWN
+    if abs(lead) <= noise:
         return "within noise"
     return "beats control" if lead > 0 else "loses to control"
 
 
-def _row(method: str, runs: list[Run], noise: float | None) -> dict[str, Any]:
+def _row(method: str, runs: list[Run]) -> dict[str, Any]:
     pairs = _by_seed(of(runs, "full"), of(runs, method))
     drops = [100 * (full["accuracy"] - ours["accuracy"]) for full, ours in pairs]
-    control_pairs = _by_seed(of(runs, "full", method), of(runs, method))
-    leads = [100 * (ours["accuracy"] - control["accuracy"]) for control, ours in control_pairs]
-    lead = _mean(leads)
-    costs = pooled_costs([run for run in runs if run["control_for"] is None])
+    plain = [run for run in runs if run["control_for"] is None]
+    costs = pooled_costs(plain)
     full_time = _mean([modelled_seconds(full, costs) for full, _ in pairs])
     our_time = _mean([modelled_seconds(ours, costs) for _, ours in pairs])
     before = _mean([ours["preprocess_seconds"] for _, ours in pairs])
@@ -107,15 +124,11 @@ def _row(method: str, runs: list[Run], noise: float | None) -> dict[str, Any]:
         "boost_with_preprocessing": full_time / (our_time + before),
         "boost_by_clock": sum(full["train_seconds"] for full, _ in pairs) / sum(o["train_seconds"] for _, o in pairs),
         "boost_to_5pp": _boost_to_drop(pairs, 5.0, boost),
-        "work_ratio": _mean([_work(ours) / _work(full) for full, ours in pairs]),
-        "time_ratio": time_ratio(method, [run for run in runs if run["control_for"] is None]),
+        "work_ratio": work_ratio(method, plain),
+        "time_ratio": time_ratio(method, plain),
         "selection_share": _mean([ours["selection_seconds"] / ours["train_seconds"] for _, ours in pairs]),
-        "control_accuracy": _mean([control["accuracy"] for control, _ in control_pairs]),
-        "control_epochs": _mean([control["epochs"] for control, _ in control_pairs]),
-        "control_accuracy_pp_ahead": lead,
-        "control_accuracy_std": _std(leads),
-        "noise_pp": noise,
-        "verdict": verdict(lead, noise),
+        "balanced_accuracy": _over_classes(statistics.fmean, pairs),
+        "worst_class_accuracy": _over_classes(min, pairs),
     }
 
 
@@ -128,15 +141,25 @@ def _boost_to_drop(pairs: list[tuple[Run, Run]], drop: float, boost: float) -> f
     shares = []
     for full, ours in pairs:
         wanted = full["accuracy"] - drop / 100
-        reached = [point["train_seconds"] for point in ours["trajectory"] if point["accuracy"] >= wanted]
+        reached = [point["train_seconds"] for point in ours["trajectory"] if (point["accuracy"] or 0) >= wanted]
         if not reached:
             return None
         shares.append(reached[0] / ours["train_seconds"])
     return boost / statistics.fmean(shares)
 
 
-def _work(run: Run) -> int:
-    return run["forward_samples"] + 2 * run["backward_samples"]
+def _accuracy(run: Run) -> float:
+    return run["accuracy"]
+
+
+def _worst(run: Run) -> float:
+    return min(run["class_accuracy"])
+
+
+def _over_classes(figure: Callable[[list[float]], float], pairs: list[tuple[Run, Run]]) -> float | None:
+    """Mean over seeds of a ``figure`` of the accuracies by class; None where the runs do not tell them."""
+    told = [ours.get("class_accuracy") for _, ours in pairs]
+    return _mean([figure(by_class) for by_class in told if by_class]) if all(told) else None
 
 
 def _by_seed(left: list[Run], right: list[Run]) -> list[tuple[Run, Run]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from leantrain.data import cifar, digits, folder, parquet
+from leantrain.data import cifar, conditions, digits, folder, labels, parquet
 from leantrain.data._extras import require_extra
 from leantrain.data.image_data import ImageData
 from leantrain.data.images import ArrayDataset, LazyDataset
@@ -23,7 +24,15 @@ _READERS: dict[str, Callable[[Path, int | None, int | None], ImageData]] = {
 _SPECS = ("digits", *(f"{kind}:DIR" for kind in _READERS))
 
 
-def load(spec: str, *, limit: int | None = None, image_size: int | None = None) -> ImageData:
+def load(
+    spec: str,
+    *,
+    limit: int | None = None,
+    image_size: int | None = None,
+    test_limit: int | None = None,
+    condition: str = conditions.CLEAN,
+    condition_seed: int = 0,
+) -> ImageData:
     """Read an image classification data set.
 
     Args:
@@ -34,6 +43,8 @@ def load(spec: str, *, limit: int | None = None, image_size: int | None = None) 
             limit beyond the data set keeps everything. The test set stays whole.
         image_size: side in pixels that the model gets; None keeps small images as they are and takes 224
             for folders of large ones.
+        test_limit: keep this many test samples, chosen like those of ``limit``.
+        condition, condition_seed: see ``leantrain.data.conditions.under``.
 
     Returns:
         ImageData with uint8 images; ``Augment(data.mean, data.std, data.image_size, **data.augment)`` turns
@@ -48,13 +59,28 @@ def load(spec: str, *, limit: int | None = None, image_size: int | None = None) 
         raise TypeError(
             f"data set {spec!r} must be text, such as 'digits' or 'parquet:DIR', not {type(spec).__name__}."
         )
-    for option, value in (("limit", limit), ("image_size", image_size)):
+    for option, value in (("limit", limit), ("image_size", image_size), ("test_limit", test_limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{option}={value!r} must be a whole number or None, not {type(value).__name__}.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}. It is a number of training samples and has to be positive.")
+    if test_limit is not None and test_limit < 1:
+        raise ValueError(f"test_limit={test_limit}. It is a number of test samples and has to be positive.")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}. It is a side in pixels and has to be positive.")
+    condition = conditions.canonical(condition)  # before anything is read
+    data = _tested_on(_read(spec, limit, image_size), test_limit)
+    return conditions.under(data, condition, condition_seed)
+
+
+def _tested_on(data: ImageData, limit: int | None) -> ImageData:
+    if limit is None or limit >= len(data.test_targets):
+        return data
+    test = data.test.rows(labels.balanced(data.test_targets, limit))
+    return dataclasses.replace(data, test=test, test_targets=test.targets)
+
+
+def _read(spec: str, limit: int | None, image_size: int | None) -> ImageData:
     kind, colon, where = spec.partition(":")
     if kind == "digits":
         if colon:

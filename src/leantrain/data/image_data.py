@@ -33,6 +33,7 @@ class ImageData:
         augment: keyword arguments for ``leantrain.train.augment.Augment`` that suit the data.
         fingerprint: 32 hexadecimal digits over training images and labels in order, and the size. For
             folders over relative paths, file sizes and labels, since reading every file could take hours.
+        condition: what was done to the training set, see ``leantrain.data.conditions``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ImageData:
     std: tuple[float, ...]
     augment: dict[str, Any]
     fingerprint: str
+    condition: str = "clean"
 
 
 def finish(

@@ -37,6 +37,10 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
         """A whole batch with one copy; torch's DataLoader calls it when it is there."""
         return list(zip(self.images[indices].unbind(), self.targets[indices].tolist(), strict=True))
 
+    def rows(self, rows: Tensor) -> ArrayDataset:
+        """The samples at ``rows`` (M,), in that order."""
+        return ArrayDataset(self.images[rows], self.targets[rows])
+
 
 class LazyDataset(Dataset[tuple[Tensor, int]]):
     """Images that are read and decoded each time they are asked for, so an unused sample costs nothing.
@@ -58,3 +62,10 @@ class LazyDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = decode(self.sources[index], self.names[index], size=self.size, mode="RGB")
         return image, int(self.targets[index])
+
+    def rows(self, rows: Tensor) -> LazyDataset:
+        """The samples at ``rows`` (M,), in that order."""
+        places = rows.tolist()
+        sources = [self.sources[i] for i in places]
+        names = [str(self.names[i]) for i in places]
+        return LazyDataset(sources, names, self.targets[rows], self.size)

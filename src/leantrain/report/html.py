@@ -54,8 +54,11 @@ def render(results: Results, images: Images | None = None) -> str:
         caveat=caveat,
         facts=_facts(results),
         rows=table.rows(results),
+        extra=table.extra(results),
         by_clock=any("boost_by_clock" in row for row in results.summary.values()),
         interval=any(results.value(m, "noise_pp") is not None for m in results.methods),
+        paired=sum(results.value(m, "p_holm") is not None for m in results.methods),
+        line=bool(results.line()),
         seeds=len({run.seed for run in results.of(FULL)}),
         looks=looks(results.methods),
         # Markup: made by matplotlib from escaped text, see plots.svg
@@ -87,6 +90,9 @@ def _facts(results: Results) -> list[str]:
     facts.append(f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})")
     others = len(results.methods) - 1
     facts.append(f"{others} method{'' if others == 1 else 's'} and full training")
+    condition = config.get("condition", "clean")
+    facts += [f"training set under {condition}"] if condition != "clean" else []
+    facts += [str(config["note"])] if config.get("note") else []
     device = results.environment.get("device")
     return facts + ([str(device)] if device else [])
 

@@ -60,7 +60,7 @@ def draw(results: Results) -> Figure:
         axes.set_xlabel("training seconds, pre-processing and selection included")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.10g}"))
     handles = [Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods]
-    if any(results.controls(method) for method in results.methods):
+    if any(_all_controls(results)):
         handles.append(
             Line2D([], [], color=CONTROL, ls=":", marker="o", mfc="white", label="equal-time controls (ends)")
         )
@@ -75,12 +75,16 @@ def _controls(results: Results, axes: Axes) -> None:
     """The ends of the control runs, joined: what plain training reaches when it is stopped earlier."""
     ends = [
         (np.mean([run.train_seconds for run in runs]), 100 * np.mean([run.accuracy for run in runs]))
-        for method in results.methods
-        if (runs := results.controls(method))
+        for runs in _all_controls(results)
+        if runs
     ]
     if ends:
         x, y = np.array(sorted(ends)).T
         axes.plot(x, y, color=CONTROL, ls=":", lw=1.2, marker="o", mfc="white", mec=CONTROL, ms=5, zorder=2.5)
+
+
+def _all_controls(results: Results) -> list[list[Run]]:
+    return [*results.line(), *map(results.controls, results.methods)]
 
 
 def _window(results: Results, full: float) -> tuple[float, float]:

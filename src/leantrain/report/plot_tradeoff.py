@@ -13,7 +13,7 @@ PAYS = "#e8f3ec"
 
 
 def control_curve(results: Results) -> np.ndarray:
-    """(K, 2) float64: boost and drop in p.p. of full training at (1, 0) and of every method's control, by boost.
+    """(K, 2) float64: boost and drop in p.p. of full training at (1, 0) and of every control, by boost.
 
     Means over seeds. Boost = epochs of full training / epochs of the control: the ratio of their times, for the same
     work in every epoch, whatever else the machine was doing meanwhile.
@@ -21,8 +21,8 @@ def control_curve(results: Results) -> np.ndarray:
     full = results.of(FULL)
     epochs, accuracy = (np.mean([(run.epochs, run.accuracy) for run in full], axis=0)).tolist()
     points = [(1.0, 0.0)]
-    for method in results.methods:
-        if runs := results.controls(method):
+    for runs in [*results.line(), *map(results.controls, results.methods)]:
+        if runs:
             own_epochs, own_accuracy = np.mean([(run.epochs, run.accuracy) for run in runs], axis=0).tolist()
             points.append((epochs / own_epochs, 100 * (accuracy - own_accuracy)))
     return np.array(sorted(points), dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from .files import AGAIN, read_json
 
 SCHEMA = 1
-FULL = "full"
+FULL, LINE = "full", "line"
 MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
 MOST_METHODS, MOST_RUNS = 200, 10_000  # that a page can show
 
@@ -26,6 +26,7 @@ class Run:
     method: str
     seed: int
     control_for: str | None
+    budget: str  # what a control is cut to: time or work
     epochs: float
     accuracy: float
     train_seconds: float
@@ -54,8 +55,16 @@ class Results:
         return [run for run in self.runs if run.method == method and run.control_for is None]
 
     def controls(self, method: str) -> list[Run]:
-        """The equal-time controls of `method`, one per seed."""
-        return [run for run in self.runs if run.control_for == method]
+        """The equal-time controls of `method`, one per seed; none where they are read off `line`."""
+        return [run for run in self.runs if run.control_for == method and run.budget == "time"]
+
+    def line(self) -> list[list[Run]]:
+        """The trainings off which controls are read, those of one length together, shortest first."""
+        found: dict[float, list[Run]] = {}
+        for run in self.runs:
+            if run.control_for == LINE:
+                found.setdefault(run.epochs, []).append(run)
+        return [found[epochs] for epochs in sorted(found)]
 
     def value(self, method: str, key: str) -> float | None:
         """A number of the summary row of `method`; None where it is null, absent or not finite."""
@@ -153,6 +162,7 @@ def _run(entry: Any, position: int, path: Path) -> Run:
         method=entry["method"],
         seed=int(need("seed")),
         control_for=entry.get("control_for"),
+        budget=entry.get("budget") or "time",
         epochs=need("epochs", least=1e-9),
         accuracy=need("accuracy", most=1.0),
         train_seconds=steady,

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from leantrain.data.conditions import unbalanced
+
 from .results import FULL, Results, mean_std, number
-from .verdict import BEATS, LOSES, NOISE, noise
+from .verdict import BEATS, LOSES, NOISE, UNKNOWN, noise
 
 DASH = "–"
-BADGES = {BEATS: ("beats", "▲"), NOISE: ("noise", "●"), LOSES: ("loses", "▼")}
+BADGES = {BEATS: ("beats", "▲"), NOISE: ("noise", "●"), LOSES: ("loses", "▼"), UNKNOWN: ("unknown", "?")}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ def rows(results: Results) -> list[Row]:
 
 def _row(results: Results, method: str) -> Row:
     runs, full = results.of(method), method == FULL
-    controls = results.controls(method)
     accuracy, spread = mean_std([100 * run.accuracy for run in runs])
     verdict = results.summary.get(method, {}).get("verdict")
     cells = (
@@ -50,7 +51,7 @@ def _row(results: Results, method: str) -> Row:
         _cell(results.value(method, "boost_to_5pp"), "{:.2f}×", missing="never within 5 p.p. of full training"),
         _cell(results.value(method, "work_ratio"), "{:.2f}"),
         _cell(_selecting(results, method), "{:.1f} %"),
-        _control(results, method) if controls else _cell(None, "", missing="" if full else "no control was run"),
+        _control(results, method),
         _cell(results.value(method, "control_accuracy_pp_ahead"), "{:+.2f}", noise(results, method)),
     )
     if full:
@@ -73,12 +74,63 @@ def _boost(results: Results, method: str) -> Cell:
 
 
 def _control(results: Results, method: str) -> Cell:
-    controls = results.controls(method)
-    accuracy, spread = mean_std([100 * run.accuracy for run in controls])
-    epochs = mean_std([run.epochs for run in controls])[0]
+    if controls := results.controls(method):
+        accuracy, spread = mean_std([100 * run.accuracy for run in controls])
+        epochs, note = mean_std([run.epochs for run in controls])[0], "full training for {:.2f} epochs"
+    else:
+        share, epochs = results.value(method, "control_accuracy"), results.value(method, "control_epochs")
+        if share is None or epochs is None:
+            return _cell(None, "", missing="" if method == FULL else "no control was run")
+        accuracy, spread = 100 * share, None
+        note = "read off the line of full trainings at {:.2f} epochs"
     cell = _cell(accuracy, "{:.2f}", spread)
     below = f"{cell.below}, {epochs:.1f} ep." if cell.below else f"{epochs:.1f} ep."
-    return Cell(cell.text, cell.value, below, f"full training for {epochs:.2f} epochs")
+    return Cell(cell.text, cell.value, below, note.format(epochs))
+
+
+def extra(results: Results) -> list[tuple[str, str, dict[str, Cell]]]:
+    """Columns of some comparisons only: heading, what it means, a cell a method.
+
+    Accuracies by class where the condition leaves classes of different sizes; the control of the same work where there
+    is one.
+    """
+    columns: list[tuple[str, str, dict[str, Cell]]] = []
+    if unbalanced(str(results.config.get("condition", ""))):
+        said = "Mean over the classes of the accuracy on each; the accuracy on the worst of them, beside the control's."
+        balanced = {method: _percent(results, method, "balanced_accuracy") for method in results.methods}
+        worst = {
+            method: replace(
+                _percent(results, method, "worst_class_accuracy"),
+                below=_beside(results.value(method, "control_worst_class_accuracy")),
+            )
+            for method in results.methods
+        }
+        columns += [("balanced accuracy, %", said, balanced), ("worst class, %", "", worst)]
+    if any("work_verdict" in row for row in results.summary.values()):
+        said = (
+            "The method minus full training cut to the same work ratio instead of the same time: what would be left of "
+            "the lead if choosing samples cost nothing but passes through the model."
+        )
+        cells = {}
+        for method in results.methods:
+            lead, margin = (
+                results.value(method, "work_control_accuracy_pp_ahead"),
+                results.value(method, "work_noise_pp"),
+            )
+            verdict = results.summary.get(method, {}).get("work_verdict")
+            cell = _cell(lead, "{:+.2f}", margin, missing="")
+            cells[method] = replace(cell, note=verdict) if isinstance(verdict, str) else cell
+        columns.append(("minus equal‑work control, p.p.", said, cells))
+    return columns
+
+
+def _percent(results: Results, method: str, key: str) -> Cell:
+    value = results.value(method, key)
+    return _cell(None if value is None else 100 * value, "{:.2f}")
+
+
+def _beside(share: float | None) -> str:
+    return "" if share is None else f"control {100 * share:.2f}"
 
 
 def _selecting(results: Results, method: str) -> float | None:

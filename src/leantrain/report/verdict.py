@@ -3,6 +3,7 @@
 from .results import FULL, Results
 
 BEATS, NOISE, LOSES = "beats control", "within noise", "loses to control"
+UNKNOWN = "one seed: noise unknown"
 CLAIM = "beat training for fewer epochs in the same time"
 RANDOM = frozenset({"rs2", "rpc", "rpd", "randompb"})  # choose at random: whatever they win is not the choice's doing
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from leantrain import methods, schedule, untrusted
+from leantrain.data import conditions
 
 # What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
 REMEDIES = {"nonfinite", "unreadable"}
@@ -20,6 +21,9 @@ class TrainConfig(BaseModel):
 
     data: str = "digits"
     limit: int | None = Field(default=None, ge=2, description="use only that many training samples, classes balanced")
+    condition: str = Field(default=conditions.CLEAN, description="of the training set, see leantrain.data.conditions")
+    condition_seed: int = Field(default=0, ge=0, description="of what the condition draws; the same for all runs")
+    test_limit: int | None = Field(default=None, ge=1, description="use only that many test samples, classes balanced")
     model: str = "small"
     width: int | None = Field(default=None, ge=1, description="channels of the first stage, for the built-in models")
     image_size: int | None = Field(default=None, ge=4, description="side in pixels; by default the data set's")
@@ -42,6 +46,7 @@ class TrainConfig(BaseModel):
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
     unreadable: Literal["raise", "skip"] = Field(default="raise", description="see leantrain.wrap")
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
+    evaluate: Literal["epoch", "end"] = Field(default="epoch", description="test after each epoch, or after the last")
     checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
 
@@ -51,6 +56,11 @@ class TrainConfig(BaseModel):
         for name in value:
             methods.parts(name)
         return value
+
+    @field_validator("condition")
+    @classmethod
+    def _known_condition(cls, value: str) -> str:
+        return conditions.canonical(value)
 
     def learning_rate(self) -> Callable[[float], float]:
         """Factor of ``lr`` as a function of progress."""

@@ -6,6 +6,7 @@ The models of ``networks`` end in an ``nn.Linear`` head, which embedding passes 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from leantrain.train import networks
+from leantrain.train.wide_resnet import WideResNet
 
 
 def build(
@@ -59,6 +61,11 @@ def build(
 def names() -> tuple[str, ...]:
     """The models of this file; torchvision's and timm's names come on top."""
     return tuple(_OWN)
+
+
+def default_width(name: str) -> int | None:
+    """Channels of the first stage of a model of this file; None for others, which have no such setting."""
+    return inspect.signature(_OWN[name]).parameters["width"].default if name in _OWN else None
 
 
 def _torchvision(name: str, classes: int, channels: int, image_size: int) -> nn.Module:
@@ -126,4 +133,5 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "resnet18-32": partial(networks.resnet32, networks.BasicBlock, (2, 2, 2, 2)),
     "resnet50-32": partial(networks.resnet32, networks.Bottleneck, (3, 4, 6, 3)),
     "mobilenetv2-32": networks.MobileNetV2,
+    "wrn-28-10": WideResNet,
 }

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from leantrain import methods
 from leantrain._torchvision import import_torchvision
-from leantrain.data import ImageData, require_extra
+from leantrain.data import ImageData, conditions, require_extra
 from leantrain.guard import ClassFloor
 from leantrain.replay import Record
 from leantrain.selector import Selector
@@ -56,7 +56,7 @@ def train(
 
     Args:
         config: everything but method and seed.
-        data: the data set that ``config.data`` names.
+        data: the data set that ``config.data`` names, as read or under ``config.condition`` already.
         method: a name of ``leantrain.methods``, or several joined by ``+``.
         seed: of initial weights, order, augmentation and selection.
         epochs: length of the training, by default ``config.epochs``; a control's may be a fraction.
@@ -70,6 +70,7 @@ def train(
         FloatingPointError: the training diverged; names the samples. The newest checkpoint is from before.
     """
     epochs = config.epochs if epochs is None else epochs
+    data = conditions.under(data, config.condition, config.condition_seed)
     session = Session(config, data, seed)
     selector = methods.make(method, provide(session, method))
     if config.class_floor and method != "full":
@@ -96,7 +97,7 @@ def train(
     with checkpoints.at_work() if checkpoints else contextlib.nullcontext():
         for row in session.fit(selector, epochs, resume=resume, after_step=save or None):
             overall = None
-            if evaluate and first:
+            if evaluate and first and (config.evaluate == "epoch" or row["epoch"] + 1 >= epochs):
                 model = session.model if session.ranks.count == 1 else session.module  # a pass through DDP is for all
                 with session.fabric.autocast():
                     overall, per_class = accuracy(model, data, session.forward, config.batch_size)

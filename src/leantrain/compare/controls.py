@@ -1,0 +1,78 @@
+"""The controls of a method: full training cut to the method's time, or to its work. Accuracies are shares.
+
+A control is a run of its own, or read off a line: a few full trainings of other lengths with the same seed, which all
+methods share. Between two of them accuracy is taken to be linear in the logarithm of the epochs.
+"""
+
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from leantrain.compare.costs import modelled_seconds, of, pooled_costs, work
+
+Run = dict[str, Any]
+
+LINE = "line"  # in a run's ``control_for``: it serves every method
+BUDGETS = ("time", "work")
+NEAR = 0.01  # shares of full training this close are one control
+BEYOND = 0.02  # a method this much longer than full training has full training itself as its control
+
+
+def share(method: str, runs: list[Run], budget: str) -> float:
+    """Time (modelled) or work of ``method``, pre-processing included, over that of full training; means over seeds."""
+    return time_ratio(method, runs) if budget == "time" else work_ratio(method, runs)
+
+
+def time_ratio(method: str, runs: list[Run]) -> float:
+    """Modelled time of ``method``, pre-processing included, over that of full training; means over seeds."""
+    costs = pooled_costs(runs)
+    theirs = [modelled_seconds(run, costs) + run["preprocess_seconds"] for run in of(runs, method)]
+    full = [modelled_seconds(run, costs) for run in of(runs, "full")]
+    return statistics.fmean(theirs) / statistics.fmean(full)
+
+
+def work_ratio(method: str, runs: list[Run]) -> float:
+    """Forward passes and twice the backward passes of ``method`` over those of full training; means over seeds."""
+    return statistics.fmean(map(work, of(runs, method))) / statistics.fmean(map(work, of(runs, "full")))
+
+
+def on_line(wanted: float, shares: tuple[float, ...]) -> bool:
+    """Whether a control at that share of full training can be read off a line with runs at ``shares``, and at 1."""
+    return bool(shares) and min(shares) <= wanted <= 1 + BEYOND
+
+
+def control(
+    runs: list[Run], method: str, budget: str, value: Callable[[Run], float]
+) -> tuple[dict[int, float], float | None]:
+    """``value`` of the control of ``method`` by seed, and the epochs that the control has.
+
+    Its own runs where there are any; else those made for the other budget, where the two are all but the same; else
+    what the line says. Nothing where there is neither.
+    """
+    plain = [run for run in runs if run["control_for"] is None]
+    wanted = share(method, plain, budget)
+    for made_for in (budget, *[other for other in BUDGETS if other != budget]):
+        own = [run for run in of(runs, "full", method) if run.get("budget", "time") == made_for]
+        if own and (made_for == budget or abs(share(method, plain, made_for) - wanted) <= NEAR):
+            return {run["seed"]: value(run) for run in own}, statistics.fmean(run["epochs"] for run in own)
+    line = of(runs, "full", LINE)
+    if not line or not on_line(wanted, tuple(run["share"] for run in line)):
+        return {}, None
+    ends = {run["seed"]: run for run in of(runs, "full")}
+    found = {}
+    for seed, end in ends.items():
+        points = [(run["share"], value(run)) for run in line if run["seed"] == seed] + [(1.0, value(end))]
+        found[seed] = _between(min(wanted, 1.0), sorted(points))
+    return found, wanted * statistics.fmean(run["epochs"] for run in ends.values())
+
+
+def _between(wanted: float, points: list[tuple[float, float]]) -> float:
+    """The value at ``wanted`` between the two nearest of ``points`` (share, value), linear in log(share)."""
+    right = bisect_left(points, (wanted, -math.inf))
+    if points[right][0] == wanted:
+        return points[right][1]
+    (left_share, left), (right_share, value) = points[right - 1], points[right]
+    part = math.log(wanted / left_share) / math.log(right_share / left_share)
+    return left + part * (value - left)
