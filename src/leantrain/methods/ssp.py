@@ -127,6 +127,6 @@ def highest_of_classes(rank: Tensor, labels: Tensor, keep_ratio: float, class_ba
     for members in by_class(labels, by_rank):
         # floor(class_balance * keep_ratio * n): rounded down, all classes together fit into what is kept
         count = len(members) - check.portion(1 - class_balance * keep_ratio, len(members))
-        due[by_rank[members[:count]]] = True
+        due[members[:count]] = True
     order = torch.cat([due.nonzero().flatten(), by_rank[~due[by_rank]]])
     return order[: check.portion(keep_ratio, len(rank))].sort().values
