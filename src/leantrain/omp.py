@@ -13,6 +13,7 @@ from leantrain.views import View, view
 
 STEPS = 5  # most steps for each unit asked for; those that the weights' sign throws out again cost some
 EXACT = 1e-10  # of a pivot or a residual: no more than rounding
+WIDTH = 512  # columns of the basis recombined at a time
 BLOCK = 256  # rows of a triangle dealt with at a time, so that little of its empty half is read
 
 
@@ -156,31 +157,30 @@ class _Active:
 
     def _drop(self, position: int) -> None:
         k = len(self)
-        own, parts, lengths = self._rows[position:k, :k], self._parts[position:k], self._lengths[position:k]
-        mixed = without(torch.cat([own, parts, lengths.unsqueeze(1)], dim=1), position)
-        own[:-1, :position], own[:-1, position:-1] = mixed[:, :position], mixed[:, position + 1 : k]
-        parts[:-1], lengths[:-1] = mixed[:, k:-1], mixed[:, -1]
+        own, lengths = self._rows[position:k, :k], self._lengths[position:k]
+        p = -own[1:, position] / own[0, position]
+        for table in (own, lengths.unsqueeze(1), *self._parts[position:k].split(WIDTH, dim=1)):
+            table[:-1] = without(table, p)
+        own[:-1, position:-1] = own[:-1, position + 1 :].clone()
+        own[:-1, -1] = 0
         self.units = torch.cat([self.units[:position], self.units[position + 1 :]])
 
 
-def without(table: Tensor, position: int) -> Tensor:
+def without(table: Tensor, p: Tensor) -> Tensor:
     """The rows of a basis once a unit is gone.
 
-    The rows below L^-1's row ``position`` get back what their column x there stood for: their part L becomes L K, where
+    The rows of L^-1 below the unit's get back what their column x of L stood for: their part L becomes L K, where
     K K^T = I + p p^T with p = L^-1 x. With a_i = 1 + p_1^2 + ... + p_i^2, the entry (i, j) of K^-1 is
     -p_i p_j / sqrt(a_i a_{i-1}) below the diagonal and sqrt(a_{i-1} / a_i) on it.
 
     Args:
-        table: (1 + m, at least k) the unit's row and the m below it: L^-1 in the first k columns, in the others what
-            is made of the same rows.
-        position: of the unit.
+        table: (1 + m, any) the unit's row and the m below it, of L^-1 or of what is made of the same rows.
+        p: (m,) minus the unit's column in the rows of L^-1 below its own, over its entry in its own.
 
     Returns:
-        (m, as many) the rows that replace those below; column ``position`` is zero.
+        (m, as many) the rows that replace those below; of L^-1 the unit's column is zero.
     """
-    row, below = table[0], table[1:]
-    p = -below[:, position] / row[position]
-    below = torch.addr(below, p, row)  # as if x were not
+    below = torch.addr(table[1:], p, table[0])  # as if x were not
     after = 1 + p.square().cumsum(0)
     before = after - p.square()
     earlier = (below[:-1] * p[:-1, None]).cumsum(0)  # row i: sum over j <= i of p_j times row j

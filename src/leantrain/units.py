@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BLOCK = 8192  # rows dealt with at a time where a copy is needed
+BLOCK = 2048  # rows dealt with at a time where a copy is needed
 SQUARE = 8192  # batches whose products with each other are held, all together
 NUMBERS = 2**25  # dealt with at a time where those are made
 
@@ -40,7 +40,7 @@ class Units(Protocol):
         ...
 
     def vectors(self, most: int) -> Tensor | None:
-        """(n, c * (d + 1)) the gradients, flat, in the precision of the factors; None if longer than ``most``."""
+        """(c * (d + 1), n) the gradients, in the factors' precision; None if that does not pay for ``most`` chosen."""
         ...
 
 
@@ -83,25 +83,30 @@ class Samples:
         return result
 
     def column(self, unit: int) -> Tensor:
-        delta, h = self._wide
-        return (delta @ delta[unit]).mul_((h @ h[unit]).add_(1))
+        delta, h = self._columns
+        return (delta.T @ delta[:, unit]).mul_((h.T @ h[:, unit]).add_(1))
 
     def sums(self) -> Tensor:
         (n, c), d = self.delta.shape, self.features.shape[1]
         if n * (c + d) > 2 * c * d:
             return self.inner(everything(self))
-        delta, h = self._wide
-        return (delta @ delta.T).mul_((h @ h.T).add_(1)).sum(dim=1)
+        delta, h = self._columns
+        return (delta.T @ delta).mul_((h.T @ h).add_(1)).sum(dim=1)
 
     def vectors(self, most: int) -> Tensor | None:
         c, d = self.delta.shape[1], self.features.shape[1]
         if c * (d + 1) > most + c + d:  # a column takes c + d multiply-adds a unit, and ``most`` to be made orthogonal
             return None
-        return torch.cat([self.delta.unsqueeze(2), self.delta.unsqueeze(2) * self.features.unsqueeze(1)], 2).flatten(1)
+        columns = self.delta.new_empty(c, d + 1, len(self), dtype=torch.result_type(self.delta, self.features))
+        columns[:, 0] = self.delta.T
+        torch.mul(self.delta.T.unsqueeze(1), self.features.T, out=columns[:, 1:])
+        return columns.flatten(0, 1)
 
     @cached_property
-    def _wide(self) -> tuple[Tensor, Tensor]:
-        return self.delta.double(), self.features.double()
+    def _columns(self) -> tuple[Tensor, Tensor]:
+        """(c, n) and (d, n) float64; read whole in each step, faster in this order."""
+        wide = [torch.empty(part.T.shape, dtype=torch.float64).copy_(part.T) for part in (self.delta, self.features)]
+        return wide[0], wide[1]
 
     def _factors(self, which: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in which.split(BLOCK):

@@ -100,7 +100,7 @@ def test_more_rows_than_a_block(monkeypatch):
     delta, features = factors(50, 3, 4, seed=3)
     batches = torch.randperm(50, generator=torch.Generator().manual_seed(3)).split(4)
     whole = [omp(units, 9) for units in (Samples(delta, features), Batches(Samples(delta, features), batches))]
-    for name, value in (("units.BLOCK", 7), ("units.NUMBERS", 1), ("omp.BLOCK", 2)):
+    for name, value in (("units.BLOCK", 7), ("units.NUMBERS", 1), ("omp.BLOCK", 2), ("omp.WIDTH", 3)):
         monkeypatch.setattr(f"leantrain.{name}", value)
     parts = [omp(units, 9) for units in (Samples(delta, features), Batches(Samples(delta, features), batches))]
     for one, other in zip(whole, parts, strict=True):
@@ -212,7 +212,8 @@ def test_the_factor_without_a_row_is_that_of_the_smaller_matrix(size, position, 
     kept = torch.arange(size) != position
     whole, part = (torch.linalg.cholesky(rows @ rows.T) for rows in (vectors, vectors[kept]))
     inverse = whole.inverse()
-    changed = torch.cat([inverse[:position], without(inverse[position:], position)])
+    p = -inverse[position + 1 :, position] / inverse[position, position]
+    changed = torch.cat([inverse[:position], without(inverse[position:], p)])
     assert torch.allclose(changed[:, kept], part.inverse(), atol=1e-10)
 
 
