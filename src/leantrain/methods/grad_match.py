@@ -71,6 +71,8 @@ class GradMatch(Matching):
         most = int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
         scores = 1 if self.per == "class-gradient" else classes
         copies = most * (classes + scores + width) * FLOAT + min(most, BLOCK) * (scores + width) * 3 * FLOAT
+        if self.per == "class":
+            copies += most * (classes + width) * 2 * FLOAT  # in float64, too
         return _search("the largest class", copies, check.portion(self.keep_ratio, most))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
@@ -135,8 +137,9 @@ class GradMatchPB(Matching):
 
     def _work(self, run: Run, classes: int, width: int) -> Part:
         batches = -(-run.size // run.batch_size)
-        copies = run.size * 40 + BLOCK * (classes + width) * 4 * FLOAT  # indices and products of all; blocks of rows
-        return _search("batches", copies, check.portion(self.keep_ratio, batches))
+        score = 8 * batches * (width + 1)  # one score's gradients of all batches; blocks of some, but not of all
+        blocks = min(max(score, 2**28), score * classes)
+        return _search("batches", run.size * 8 + 8 * batches**2 + blocks, check.portion(self.keep_ratio, batches))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
