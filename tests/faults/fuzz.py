@@ -10,6 +10,7 @@ import collections
 import contextlib
 import importlib.metadata
 import json
+import math
 import mmap
 import os
 import random
@@ -172,7 +173,7 @@ def run(name: str, executions: int, seed: int, engine: str) -> dict[str, Any]:
             stderr=subprocess.DEVNULL,  # what libtiff and libFuzzer say of damaged files
             check=False,
         )
-        row: dict[str, Any] = {"target": name, "engine": engine}
+        row: dict[str, Any] = {"target": name, "engine": engine, "seed": seed}
         if done.returncode == 0 and (place / "told.json").exists():
             row |= json.loads((place / "told.json").read_text())
             return row | {"crashes": int(row["peak_bytes"] >= PEAK)}
@@ -199,7 +200,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("atheris", "errors"), help="by default atheris, where it is installed")
     parser.add_argument("--targets", nargs="*", default=[], help="all by default")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="rows of other targets and engines that it holds already stay")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -212,13 +213,18 @@ def main() -> int:
             tools[tool] = importlib.metadata.version(tool)
     engine = options.engine or ("atheris" if "atheris" in tools else "errors")
     weights, rows = names_and_weights(), []
-    total = sum(weights.values())
+    share = options.executions / sum(weights[name] for name in options.targets or weights)
     for name in options.targets or weights:
-        each = -(-int(options.executions * weights[name]) // (1 if options.targets else total))
-        rows.append(run(name, max(int(each), 1), options.seed, engine))
+        rows.append(run(name, math.ceil(share * weights[name]), options.seed, engine))
         print(json.dumps(rows[-1]), flush=True)
+    crashes = sum(row["crashes"] for row in rows)
+    if options.out:
+        again = {(row["target"], row["engine"]) for row in rows}
+        with contextlib.suppress(FileNotFoundError):
+            earlier = json.loads(options.out.read_text())["rows"]
+            rows = [row for row in earlier if (row["target"], row["engine"]) not in again] + rows
     sums = {key: sum(row.get(key, 0) for row in rows) for key in ("executions", "refused", "crashes")}
-    found = {"seed": options.seed, **sums, "peak_bytes": max(row.get("peak_bytes", 0) for row in rows)}
+    found: dict[str, Any] = {**sums, "peak_bytes": max(row.get("peak_bytes", 0) for row in rows)}
     if options.out:
         from leantrain.compare.environment import describe
 
@@ -227,7 +233,7 @@ def main() -> int:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     else:
         print(json.dumps(found))
-    return int(sums["crashes"] > 0)
+    return int(crashes > 0)
 
 
 if __name__ == "__main__":

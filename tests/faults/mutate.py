@@ -169,13 +169,15 @@ def json_text(content: bytes, rng: random.Random) -> bytes:
 
 
 def yaml_text(content: bytes, rng: random.Random) -> bytes:
-    """A value, a line, or its indentation."""
+    """A value, a line, its indentation, or a tower of aliases."""
     lines = content.decode().splitlines()
-    at, kind = rng.randrange(len(lines) + 1), rng.randrange(5)
+    at, kind = rng.randrange(len(lines) + 1), rng.choice((0, 1, 2, 3, 4) * 6 + (5,))
     if kind == 0:
+        if content.count(b"*") > 5:
+            raise ValueError("written out, it may be too large")
         try:
             return yaml.safe_dump(value(yaml.safe_load(content), rng)).encode()
-        except (yaml.YAMLError, RecursionError, TypeError) as error:
+        except Exception as error:  # tags that their text does not fit raise nearly every type
             raise ValueError("no YAML") from error
     if kind == 1:
         lines[at:at] = [rng.choice(("a: &a [1, 2]", "? x", "<<: *a", "b: [*a, *a, *a, *a]", "--- !!map", "- - - -"))]
@@ -184,9 +186,20 @@ def yaml_text(content: bytes, rng: random.Random) -> bytes:
     elif kind == 3 and at < len(lines):
         name, _, _ = lines[at].partition(":")
         lines[at] = f"{name}: {rng.choice((*map(str, VALUES), '*a', '[' * 70 + ']' * 70, '0o17', '1_000', '1:30:00'))}"
+    elif kind == 5:
+        lines[at:at] = tower(rng)
     else:
         lines[at:at] = lines[rng.randrange(len(lines) + 1) :]
     return "\n".join(lines).encode()
+
+
+def tower(rng: random.Random) -> list[str]:
+    """Lines that stand for as much as their levels multiply to."""
+    first = rng.choice(("[x, x]", "{k: 1}", "&b [*b]", json.dumps("x" * rng.choice((10, 1000, 20_000)))))
+    levels, width = rng.choice((2, 4, 9, 30, 70)), rng.choice((1, 2, 10, 100))
+    merge = "{{<<: [{}]}}" if first.startswith("{") else "[{}]"
+    above = (merge.format(", ".join([f"*t{level}"] * width)) for level in range(min(levels, 300 // width)))
+    return [f"t0: &t0 {first}", *(f"t{level}: &t{level} {text}" for level, text in enumerate(above, start=1))]
 
 
 def table(content: bytes, rng: random.Random) -> bytes:
@@ -332,6 +345,6 @@ def mutate(content: bytes, edits: Sequence[Edit], rng: random.Random, seeds: Seq
     for _ in range(rng.randint(1, 3)):
         try:
             content = rng.choice(edits)(content, rng) if informed else blind(content, rng)
-        except (ValueError, LookupError, struct.error):
+        except (ValueError, LookupError, struct.error, RecursionError):
             content = blind(content, rng)
     return content

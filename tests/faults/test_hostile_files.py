@@ -77,26 +77,35 @@ print(json.dumps(said))
 # Images
 
 
-def png(width: int, height: int) -> bytes:
-    """A PNG of a few hundred bytes that claims a size."""
+def png(width: int, height: int, colour: int = 2, body: bytes = b"\0" * 999) -> bytes:
+    """A PNG that claims a size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
-    )
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
 
 
 def bmp(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IIIIiiHHIIIIII", 54, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
-def tiff(side: int, tile: int) -> bytes:
+def tiff(side: int, tile: int, turned: int = 1) -> bytes:
     """A TIFF of one grey tile; all its content is one byte repeated."""
     body = zlib.compress(b"\0" * MEGABYTE, 9)
-    tags = [(256, side), (257, side), (258, 8), (259, 8), (262, 1), (277, 1), (322, tile), (323, tile), (324, 8)]
+    tags = [
+        (256, side),
+        (257, side),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (274, turned),
+        (277, 1),
+        (322, tile),
+        (323, tile),
+        (324, 8),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (325, len(body))])
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags) + 1) + entries + b"\0" * 4
 
@@ -114,9 +123,11 @@ HEADERS = {
     "png": png(60_000, 60_000),
     "wide.png": png(2**31 - 1, 1),
     "gigapixel.png": png(65_536, 16_384),
+    "alpha.png": png(9459, 9459, 6),  # of RGBA, which is copied to become RGB
     "bmp": bmp(60_000, 60_000),
     "tiff": tiff(60_000, 256),
     "tile.tiff": tiff(16, 32_768),
+    "turned.tiff": tiff(9456, 16, 6),
     "ppm": b"P6 60000 60000 255\n",
     "webp": webp(16_383),
     "gif": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x4c\x01\0;",
@@ -144,6 +155,12 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         table(folder / name, **columns)
         assert (folder / name / "train.parquet").stat().st_size < MEGABYTE / 5
         attempts[name] = "data.load(f'parquet:{file}')", folder / name
+    for name, side in (("cat/0.png", 8), ("dog/0.png", 8), ("dog/1.png", 8000)):
+        for split in ("train", "test"):
+            place = folder / "large" / split / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(png(side, side, body=bytes(side * (3 * side + 1))))
+    attempts["large"] = "data.load(f'imagefolder:{file}')", folder / "large"
     write_results(folder / "out", methods=["ids"], seeds=1, samples=60, epochs=4)
     counts_of(folder / "out", 900_000, method=coded("x" * MEGABYTE, 900_000), index=coded(1, 900_000))
     attempts["method"] = "counts.load_counts(results.load(file))", folder / "out"
@@ -166,6 +183,7 @@ def test_an_image_header_that_claims_gigabytes_is_refused(name: str, said: dict[
         ("one value", "train.parquet is not a readable Parquet file: its "),
         ("repeated value", "train.parquet is not a readable Parquet file: its "),
         ("rows", "train.parquet is not a readable Parquet file: it claims 5,000,000 rows"),
+        ("large", "train/dog/1.png is 8000x8000; the first training image is 8x8"),
         ("method", "counts.parquet is not complete Parquet ('method' holds a name of 1,048,576 bytes)"),
     ],
 )
@@ -477,6 +495,7 @@ def merges(levels: int) -> str:
     [
         (bomb(9), "more than 100,000 items"),
         (merges(9), "more than 100,000 items"),
+        ('a: &a "' + "x" * 20_000 + '"\nb: [' + "*a, " * 5000 + "]", "more than 100,000 items"),
         ("a: &a [*a]", "deeper than|more than"),
         ("a: &a {b: *a}", "deeper than|more than"),
         ("a: " + "[" * 100 + "]" * 100, "nested deeper than 60"),

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 # Formats that Pillow decodes by itself; it would hand others (EPS) to an external program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _MAX_PIXELS = 89_478_485  # Pillow's own limit: above it, a few kB can claim gigabytes
+_COPIED = ("RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "RGBX")  # four bytes a pixel, twice: before and after conversion
 _LARGE = 2**24  # pixels; above, one image at a time, or the pool would hold gigabytes of them
 _one_large = threading.Semaphore()
 _CHUNK = 256  # images per task of the pool; one by one, the pool costs more than a small image
 
 
-def decode(source: Path | bytes, name: str, *, size: int | None = None, mode: str | None = None) -> Tensor:
+def decode(
+    source: Path | bytes, name: str, *, size: int | None = None, mode: str | None = None, side: int | None = None
+) -> Tensor:
     """Decode one image.
 
     Args:
@@ -38,15 +41,16 @@ def decode(source: Path | bytes, name: str, *, size: int | None = None, mode: st
         name: for errors.
         size: resize the central square to it; None keeps the image as it is.
         mode: "L" or "RGB"; None keeps greyscale images at one channel and makes the rest RGB.
+        side: an image that is not side x side is refused, and not decoded.
 
     Returns:
         (1 or 3, H, W) uint8.
 
     Raises:
-        ValueError: not an image, truncated, too large, or of a kind that 8 bits would distort.
+        ValueError: not an image, truncated, too large, of another ``side``, or of a kind that 8 bits would distort.
     """
     with ExitStack() as alone:
-        image = _open(source, name, alone)
+        image = _open(source, name, alone, side)
         mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
         image = image if image.mode == mode else image.convert(mode)  # which would copy it
         if size is not None:
@@ -67,13 +71,8 @@ def decode_all(sources: Sequence[Path | bytes], names: Sequence[str], *, size: i
 
     def chunk(start: int) -> Tensor:
         rows = range(start, min(start + _CHUNK, len(sources)))
-        images = [decode(sources[i], names[i], size=size if resize else None) for i in rows]
-        for i, image in zip(rows, images, strict=True):
-            if image.shape[1:] != (size, size):
-                raise ValueError(
-                    f"{names[i]} is {image.shape[2]}x{image.shape[1]}; the first training image is "
-                    f"{size}x{size}. Give image_size to bring all images to one size."
-                )
+        wanted = {"size" if resize else "side": size}
+        images = [decode(sources[i], names[i], **wanted) for i in rows]
         channels = max(image.shape[0] for image in images)
         return torch.stack([image.expand(channels, -1, -1) for image in images])
 
@@ -88,37 +87,44 @@ def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
     return _open(source, name).size
 
 
-def _open(source: Path | bytes, name: str, load: ExitStack | None = None) -> Image:
+def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: int | None = None) -> Image:
     """An image, its header read; and its pixels if ``load``, which holds back others while this one is large."""
     pil = require_extra("PIL.Image", "train")
     try:
         with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
-            if max(image.width * image.height, _tile(image)) <= _MAX_PIXELS:
-                if load:
-                    if max(image.width * image.height, _tile(image)) > _LARGE:
-                        load.enter_context(_one_large)
-                    image.load()
-                opened = image
-            else:
+            pixels = _pixels(image)
+            if pixels > _MAX_PIXELS:
                 raise pil.DecompressionBombError
+            fits = side is None or image.size == (side, side)
+            if load and fits:
+                if pixels > _LARGE:
+                    load.enter_context(_one_large)
+                image.load()
+            opened = image
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
         raise ValueError(
-            f"{name} claims more than {_MAX_PIXELS:,} pixels, which is refused as a decompression bomb. "
-            "Remove it or store it smaller."
+            f"{name} claims more than {_MAX_PIXELS:,} pixels, which is refused as a decompression bomb (one in "
+            f"{', '.join(_COPIED)} counts twice). Remove it or store it smaller."
         ) from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{name} is gone; it was there when the data set was read.") from error
     except Exception as error:  # Pillow's plugins raise nearly every type on broken files
         raise ValueError(f"{name} is not a readable image (corrupt or truncated): {error}") from error
+    if not fits:
+        raise ValueError(
+            f"{name} is {opened.width}x{opened.height}; the first training image is {side}x{side}. Give image_size to "
+            "bring all images to one size."
+        )
     if opened.mode.startswith(("I", "F")):
         raise ValueError(f"{name} has more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits.")
     return opened
 
 
-def _tile(image: Image) -> int:
-    """Pixels of a TIFF's tile, which is decoded whole even where the image is smaller; 0 without tiles."""
+def _pixels(image: Image) -> int:
+    """What decoding holds in memory: a TIFF's tile whole, even where the image is smaller; a copy of what is turned."""
     tags = getattr(image, "tag_v2", {})
-    return int(tags.get(322, 0)) * int(tags.get(323, 0))
+    pixels = max(image.width * image.height, int(tags.get(322, 0)) * int(tags.get(323, 0)))
+    return pixels * 2 if image.mode in _COPIED or tags.get(274, 1) != 1 else pixels
 
 
 def _fit(image: Image, size: int) -> Image:

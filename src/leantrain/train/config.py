@@ -11,7 +11,7 @@ from leantrain.data import conditions
 
 # What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
 REMEDIES = {"nonfinite", "unreadable"}
-YAML_BYTES, YAML_NODES = 10**6, 10**5  # a configuration has a few dozen lines
+YAML_BYTES, YAML_NODES, YAML_ITEM = 10**6, 10**5, 100  # bytes, items, letters; a configuration has a few dozen lines
 
 
 class TrainConfig(BaseModel):
@@ -94,7 +94,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """The content of YAML text. ValueError for all else, too: nothing but plain values, nothing nested without end.
 
-    Aliases are allowed, but counted as often as they are used: written out, a few lines can be billions of items.
+    Aliases are allowed, but counted as often as they are used: written out, a few lines can be billions of items, or of
+    letters.
     """
     import yaml
 
@@ -115,12 +116,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def _below(node: Any) -> Any:
-    """The nodes within one: keys and values of a mapping, items of a sequence."""
+    """The nodes within one: keys and values of a mapping, items of a sequence. A long text counts as several."""
     import yaml
 
+    if isinstance(node, yaml.ScalarNode):
+        return [None] * (len(node.value) // YAML_ITEM)
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else ()
+    return node.value if isinstance(node, yaml.SequenceNode) else ()  # None: a piece of text
 
 
 def in_words(error: ValidationError, fields: list[str]) -> str:
