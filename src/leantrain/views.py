@@ -69,7 +69,9 @@ class AsVectors:
 
     def __init__(self, columns: Tensor, target: Tensor | None) -> None:
         self._columns = columns
-        self.target = columns.sum(dim=1, dtype=torch.float64) if target is None else target.flatten().double()
+        if target is None:  # by parts, since torch widens all that it sums in float64
+            target = torch.cat([part.sum(dim=1, dtype=torch.float64) for part in columns.split(64)])
+        self.target = target.flatten().double()
         self.square = float(self.target @ self.target)
 
     def gradient(self, unit: int) -> Tensor:

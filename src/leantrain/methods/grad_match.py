@@ -84,9 +84,9 @@ class GradMatch(Matching):
         for label in labels.unique().tolist():
             members, scores = pool[labels == label], [label] if self.per == "class-gradient" else slice(None)
             count = check.portion(self.keep_ratio, len(members))
-            samples = Samples(made.delta[members][:, scores], made.features[members])
             target = None if other is None else class_target(other, label, scores) * (len(pool) / len(other.delta))
-            solution = self._match(samples, count, target)
+            # No name for the samples: they would stay while those of the next class are made.
+            solution = self._match(Samples(made.delta[members][:, scores], made.features[members]), count, target)
             indices.append(members[solution.indices])
             weights.append(solution.weights)
             wanted += count
