@@ -364,6 +364,6 @@ class Stream:
 
 def _integers(indices: list[Any]) -> Tensor:
     try:
-        return torch.tensor([operator.index(index) for index in indices], dtype=torch.int64)
+        return torch.tensor([*map(operator.index, indices)], dtype=torch.int64)
     except TypeError as error:
         raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from leantrain.exchange import LOSSES, TRAINING, Exchange
-from leantrain.scoring import broken, check_losses, judge, weighted_mean
+from leantrain.scoring import Scores, broken, check_losses, judge, weighted_mean
 from leantrain.selector import Selector
 from leantrain.stats import Stats
 
@@ -46,7 +46,7 @@ class TrainingLoss:
                 f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}. Call "
                 "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
             )
-        seen = losses.detach().float().cpu()
+        seen, *facts = Scores(losses, correct, confidence).cpu()
         finite = bool(seen.isfinite().all())
         if not finite and self.nonfinite == "raise":
             raise FloatingPointError(broken(indices, seen, "training"))
@@ -59,7 +59,6 @@ class TrainingLoss:
             return losses.new_zeros((), requires_grad=True)
         self.stats.steps += 1
         self.stats.trained += of
-        facts = [None if fact is None else fact.cpu() for fact in (correct, confidence)]
         self.exchange.note(TRAINING, epoch, indices, seen, *facts)
         loss = losses.mean() if weights is None else weighted_mean(losses, weights[indices])
         share = len(indices) * self.exchange.ranks.count / of

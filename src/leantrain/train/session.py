@@ -243,7 +243,9 @@ class Session:
         device = self.fabric.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             step = self.loader.stats.steps * self.ranks.count + self.ranks.rank
-            torch.manual_seed(generator(self.seed, self.loader.epoch, "dropout", step).initial_seed())
+            # On the CPU not torch.manual_seed, which seeds all devices and costs more than the rest of the bookkeeping.
+            reseed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
+            reseed(generator(self.seed, self.loader.epoch, "dropout", step).initial_seed())
             yield
 
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
