@@ -1,5 +1,7 @@
 """leantrain: train on the samples that matter, and know whether it paid."""
 
+from leantrain.estimating import estimate
+from leantrain.forecast import Estimate
 from leantrain.guard import ClassFloor
 from leantrain.ledger import Ledger
 from leantrain.loader import Loader
@@ -51,6 +53,7 @@ __all__ = [
     "Batch",
     "ClassFloor",
     "ComposerSB",
+    "Estimate",
     "Forget",
     "Full",
     "GraNd",
@@ -73,6 +76,7 @@ __all__ = [
     "SeTa",
     "Selector",
     "StaleSB",
+    "estimate",
     "scorer",
     "wrap",
 ]

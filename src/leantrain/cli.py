@@ -1,4 +1,4 @@
-"""The command line: ``leantrain compare``, ``train``, ``demo`` and ``report``."""
+"""The command line: ``leantrain compare``, ``estimate``, ``train``, ``demo`` and ``report``."""
 
 import contextlib
 import errno
@@ -13,6 +13,34 @@ try:
     import typer
     from rich.console import Console
     from rich.markup import escape
+
+    from leantrain.options import (
+        BatchSize,
+        ChannelsLast,
+        Compile,
+        Condition,
+        ConfigFile,
+        Data,
+        Decay,
+        Device,
+        Epochs,
+        Floor,
+        Limit,
+        Methods,
+        Model,
+        Optimizer,
+        Precision,
+        Rate,
+        Schedule,
+        Settings,
+        Threads,
+        Width,
+        Workers,
+        checked,
+        configure,
+        given,
+        split,
+    )
 except ModuleNotFoundError as error:  # the library alone does not need them
     raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error
 
@@ -23,37 +51,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # full or failing: no fault of the input
 
-Data = Annotated[
-    str | None, typer.Option(help="digits, parquet:DIR, imagefolder:DIR, cifar10:DIR or cifar100:DIR [default: digits]")
-]
-Limit = Annotated[int | None, typer.Option(help="use only that many training samples")]
-Condition = Annotated[
-    str | None,
-    typer.Option(
-        help="of the training set: noise=0.2, redundant=4, repeated=0.1, long-tail=10; + joins [default: clean]"
-    ),
-]
-Model = Annotated[str | None, typer.Option(help="small, resnet18-32, torchvision:NAME, timm:NAME ... [default: small]")]
-Width = Annotated[int | None, typer.Option(help="channels of the first stage, for the built-in models")]
-Epochs = Annotated[int | None, typer.Option(help="epochs of full training [default: 20]")]
-BatchSize = Annotated[int | None, typer.Option(help="[default: 128]")]
-Optimizer = Annotated[str | None, typer.Option(help="sgd, adam, adamw or rmsprop [default: sgd]")]
-Rate = Annotated[float | None, typer.Option(help="peak learning rate [default: 0.1]")]
-Decay = Annotated[float | None, typer.Option(help="weight decay [default: 0.0005]")]
-Schedule = Annotated[str | None, typer.Option(help="linear-peak, cosine, multistep or constant [default: linear-peak]")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]")]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 [default: fp32]")]
-ChannelsLast = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="memory layout")]
-Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the model")]
-Workers = Annotated[int | None, typer.Option(help="DataLoader worker processes [default: 0]")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads that torch uses [default: all cores]")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable"),
-]
-Floor = Annotated[float | None, typer.Option(help="share of each class that every method keeps")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with any of these settings; flags win over it")]
-
 
 @app.command()
 def compare(
@@ -63,7 +60,7 @@ def compare(
     condition: Condition = None,
     model: Model = None,
     width: Width = None,
-    methods: Annotated[str | None, typer.Option(help="comma-separated, or all; + composes: full,ids+adonis")] = None,
+    methods: Methods = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
@@ -97,16 +94,62 @@ def compare(
         if name not in ("out", "config", "preset", "only", "scale", "resume", "set_", "threads", "CompareConfig")
         and value is not None
     }
-    flags |= {name: _split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
+    flags |= {name: split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
     _use(threads)
     if preset is not None:
-        _study(
-            preset, _given(flags, set_, config), out, only=_split(only) if only else None, scale=scale, resume=resume
-        )
+        _study(preset, given(flags, set_, config), out, only=split(only) if only else None, scale=scale, resume=resume)
     elif only is not None or scale is not None:
         raise ValueError("--only and --scale change what a --preset runs; name one.")
     else:
-        _compare(_configure(CompareConfig, flags, set_, config), out, resume=resume)
+        _compare(configure(CompareConfig, flags, set_, config), out, resume=resume)
+
+
+@app.command()
+def estimate(
+    data: Data = None,
+    limit: Limit = None,
+    condition: Condition = None,
+    model: Model = None,
+    width: Width = None,
+    methods: Methods = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    weight_decay: Decay = None,
+    schedule: Schedule = None,
+    device: Device = None,
+    precision: Precision = None,
+    channels_last: ChannelsLast = None,
+    compile: Compile = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    class_floor: Floor = None,
+    set_: Settings = None,
+    config: ConfigFile = None,
+    seconds: Annotated[float, typer.Option(help="how long it may take, about")] = 60.0,
+) -> None:
+    """Predict the boosts that `compare` would find, in a minute. For a loop of your own: leantrain.estimate(...)."""
+    from leantrain.compare import CompareConfig
+
+    flags = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("config", "set_", "threads", "seconds", "CompareConfig") and value is not None
+    }
+    flags |= {name: split(flags[name]) for name in ("methods",) if name in flags}
+    _check_alone()
+    _use(threads)
+    settings = configure(CompareConfig, flags, set_, config)
+    from leantrain.compare.display import forecasts
+    from leantrain.compare.estimate import estimate as predict
+
+    images = _load(settings)
+    with console.status(f"Trying {escape(settings.model)} for about {seconds:g} s ..."):
+        found = predict(settings, images, seconds)
+    console.print(forecasts(found))
+    for sentence in found.sentences():
+        console.print(sentence, markup=False, highlight=False)
 
 
 @app.command()
@@ -150,7 +193,7 @@ def train(
     from leantrain.files import occupied
     from leantrain.train.session import under_torchrun
 
-    settings = _configure(TrainConfig, flags, set_, config)
+    settings = configure(TrainConfig, flags, set_, config)
     first = not under_torchrun() or os.environ["RANK"] == "0"
     console.quiet = not first
     with occupied(out) if first else contextlib.nullcontext():
@@ -263,7 +306,7 @@ def _study(
         given, said = scaled(preset, scale, given)
         note = f"{note} {said}"
     given |= {"note": note}
-    comparisons = _checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
+    comparisons = checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
     hours = "" if preset.hours is None else f" On one GPU and unscaled about {preset.hours:g} hours."
     for text in (preset.source, preset.protocol + hours, note):
         console.print(text, markup=False, highlight=False)
@@ -329,7 +372,9 @@ def _check_alone() -> None:
     from leantrain.train.session import under_torchrun
 
     if under_torchrun():
-        raise ValueError("compare runs in one process. On several ranks, train: torchrun ... -m leantrain train ...")
+        raise ValueError(
+            "compare and estimate run in one process. On several ranks, train: torchrun ... -m leantrain train ..."
+        )
 
 
 def _use(threads: int | None) -> None:
@@ -351,48 +396,6 @@ def _load(config: Any) -> Any:
 
 def _pictures(data: Any) -> Any:
     return lambda index: data.train[index][0].permute(1, 2, 0).squeeze(-1).numpy()
-
-
-def _configure(kind: Any, flags: dict[str, Any], pairs: list[str] | None, file: Path | None) -> Any:
-    return _checked(kind, _given(flags, pairs, file), kind)
-
-
-def _given(flags: dict[str, Any], pairs: list[str] | None, file: Path | None) -> dict[str, Any]:
-    """What the user set, in a file or by flags."""
-    from leantrain.train.config import read_yaml
-
-    given = (read_yaml(file) if file else {}) | flags
-    settings = {name: dict(values) for name, values in (given.get("settings") or {}).items()}
-    for pair in pairs or []:
-        method, name, value = _pair(pair)
-        settings.setdefault(method, {})[name] = value
-    return given | {"settings": settings}
-
-
-def _checked(make: Any, given: dict[str, Any], kind: Any) -> Any:
-    """``make(**given)``; what pydantic finds wrong is said in words, with the nearest name of ``kind``'s fields."""
-    from pydantic import ValidationError
-
-    from leantrain.train.config import in_words
-
-    try:
-        return make(**given)
-    except ValidationError as error:
-        raise ValueError(in_words(error, list(kind.model_fields))) from None
-
-
-def _pair(text: str) -> tuple[str, str, Any]:
-    from leantrain.train.config import parse_yaml
-
-    name, equals, value = text.partition("=")
-    method, dot, setting = name.partition(".")
-    if not (equals and dot and method and setting):
-        raise ValueError(f"--set {text!r} must read METHOD.SETTING=VALUE, for example --set adonis.theta=auto.")
-    return method, setting, parse_yaml(value)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _say(message: str, code: int) -> int:

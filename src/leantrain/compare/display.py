@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from leantrain import forecast
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.experiment import Job, jobs
 from leantrain.data.conditions import unbalanced
@@ -196,3 +197,18 @@ def _speedups(table: dict[str, Any]) -> Table:
             texts.append(f"{cell['speedup']:.2f}\n({control}{printed})")
         drawn.add_row(row, *texts)
     return drawn
+
+
+def forecasts(found: forecast.Estimate) -> Table:
+    """An estimate as a table."""
+    shown = Table(title="What each method would save", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    for heading in forecast.HEADINGS:
+        shown.add_column(heading, justify="left" if heading in ("method", "bound") else "right", no_wrap=True)
+    for row in found.forecasts:
+        shown.add_row(*forecast.cells(row))
+    shown.caption = (
+        "trained, scored, loaded: of the samples that full training trains on. epoch, training: time of one, and all.\n"
+        "before: pre-processing, counted in the boost with it. bound: what takes most of the time.\n"
+        "same time: epochs of full training that take as long. ~ hangs on losses."
+    )
+    return shown

@@ -153,7 +153,8 @@ def _holdout_losses(session: Session, part: str, own: dict[str, Any]) -> Callabl
 
     ``holdout_epochs``, a setting of the trainer's, is the length of their trainings.
     """
-    epochs = own.pop("holdout_epochs", max(1, round(0.2 * session.config.epochs)))
+    epochs = holdout_epochs(own, session.config)
+    own.pop("holdout_epochs", None)
 
     def losses() -> Tensor:
         size = len(session.targets)
@@ -171,6 +172,11 @@ def _holdout_losses(session: Session, part: str, own: dict[str, Any]) -> Callabl
         return made
 
     return losses
+
+
+def holdout_epochs(own: dict[str, Any], config: TrainConfig) -> int:
+    """Length of the trainings of holdout models: a setting, or a fifth of the training's."""
+    return own.get("holdout_epochs", max(1, round(0.2 * config.epochs)))
 
 
 def _probe(session: Session, epochs: float, part: Tensor | None = None) -> Session:
