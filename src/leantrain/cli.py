@@ -85,16 +85,10 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
 ) -> None:
     """Train with every method, and beside each with full training cut to the same time. Says whether it paid."""
+    flags = _flags(locals(), "out", "config", "preset", "only", "scale", "resume", "set_", "threads")
     from leantrain.compare import CompareConfig
 
     _check_alone()
-    flags = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("out", "config", "preset", "only", "scale", "resume", "set_", "threads", "CompareConfig")
-        and value is not None
-    }
-    flags |= {name: split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
     _use(threads)
     if preset is not None:
         _study(preset, given(flags, set_, config), out, only=split(only) if only else None, scale=scale, resume=resume)
@@ -130,19 +124,14 @@ def estimate(
     seconds: Annotated[float, typer.Option(help="how long it may take, about")] = 60.0,
 ) -> None:
     """Predict the boosts that `compare` would find, in a minute. For a loop of your own: leantrain.estimate(...)."""
+    flags = _flags(locals(), "config", "set_", "threads", "seconds")
     from leantrain.compare import CompareConfig
+    from leantrain.compare.display import forecasts
+    from leantrain.compare.estimate import estimate as predict
 
-    flags = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("config", "set_", "threads", "seconds", "CompareConfig") and value is not None
-    }
-    flags |= {name: split(flags[name]) for name in ("methods",) if name in flags}
     _check_alone()
     _use(threads)
     settings = configure(CompareConfig, flags, set_, config)
-    from leantrain.compare.display import forecasts
-    from leantrain.compare.estimate import estimate as predict
 
     images = _load(settings)
     with console.status(f"Trying {escape(settings.model)} for about {seconds:g} s ..."):
@@ -181,18 +170,12 @@ def train(
     config: ConfigFile = None,
 ) -> None:
     """Train one model with one method; on several GPUs or machines: torchrun ... -m leantrain train ..."""
-    from leantrain.train.config import TrainConfig
-
-    flags = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("out", "method", "seed", "record", "resume", "set_", "config", "threads", "TrainConfig")
-        and value is not None
-    }
-    _use(threads)
+    flags = _flags(locals(), "out", "method", "seed", "record", "resume", "set_", "config", "threads")
     from leantrain.files import occupied
+    from leantrain.train.config import TrainConfig
     from leantrain.train.session import under_torchrun
 
+    _use(threads)
     settings = configure(TrainConfig, flags, set_, config)
     first = not under_torchrun() or os.environ["RANK"] == "0"
     console.quiet = not first
@@ -375,6 +358,12 @@ def _check_alone() -> None:
         raise ValueError(
             "compare and estimate run in one process. On several ranks, train: torchrun ... -m leantrain train ..."
         )
+
+
+def _flags(found: dict[str, Any], *others: str) -> dict[str, Any]:
+    """The options of a command that were given, ``others`` left out; those that list things as lists."""
+    flags = {name: value for name, value in found.items() if name not in others and value is not None}
+    return flags | {name: split(flags[name]) for name in ("methods", "seeds", "controls") if name in flags}
 
 
 def _use(threads: int | None) -> None:

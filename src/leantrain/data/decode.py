@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def decode_all(sources: Sequence[Path | bytes], names: Sequence[str], *, size: i
 
     def chunk(start: int) -> Tensor:
         rows = range(start, min(start + _CHUNK, len(sources)))
-        wanted = {"size" if resize else "side": size}
+        wanted: dict[str, Any] = {"size" if resize else "side": size}
         images = [decode(sources[i], names[i], **wanted) for i in rows]
         channels = max(image.shape[0] for image in images)
         return torch.stack([image.expand(channels, -1, -1) for image in images])
