@@ -10,9 +10,19 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from leantrain.reading import Collate, Tolerant
 from leantrain.stream import Stream
 
+PREPARED = {  # what a framework made of a DataLoader shares its samples out and moves its batches
+    "lightning_fabric": "Do not pass the DataLoader through fabric.setup_dataloaders(): wrap() the plain one, which "
+    "shares the samples out itself, and move its batches by fabric.to_device(batch).",
+    "accelerate": "Do not prepare the DataLoader: wrap() the plain one, which shares the samples out itself, and move "
+    "its batches to accelerator.device. accelerator.prepare(model, optimizer) stays.",
+}
+PREPARED["lightning"] = PREPARED["lightning_fabric"]  # its other name
+
 
 def check_loader(loader: Any) -> int:
     """The size of the data set of a DataLoader that can be wrapped; an error that says what to use otherwise."""
+    if hint := PREPARED.get(type(loader).__module__.partition(".")[0]):
+        raise TypeError(f"wrap() was given a {type(loader).__name__}. {hint}")
     if not isinstance(loader, DataLoader):
         raise TypeError(f"wrap() takes a torch DataLoader, not {type(loader).__name__}.")
     if isinstance(loader.dataset, IterableDataset):

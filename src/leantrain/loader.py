@@ -7,6 +7,7 @@ import copy
 import logging
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -39,8 +40,8 @@ class Loader:
         ledger: the per-sample facts.
         selector: the method.
         stats: counts and seconds so far.
-        epoch: the running epoch, or between epochs the next one. An epoch ends when its iterator is exhausted, or when
-            a new iterator is made after at least one training step.
+        epoch: the running epoch, or between epochs the next one. An epoch ends when its iterator is exhausted, when
+            a new one gives its first batch after at least one training step, or by ``end_epoch``.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Loader:
         self._draws: list[Tensor] = []  # the user's generators before the epoch
         self._resumed: dict[str, Any] | None = None  # state of a running epoch to go on with
         self._iteration = 0  # which iterator is the running one
+        self._iterator: Callable[[], Any] = lambda: None  # the newest; it ends with who iterates
         self._reduced = False  # whether the running epoch had a training step
         self._at_epoch_start: list[Callable[[], None]] = []
         self._rate_is_followed = False  # whether anybody asked for lr_factor
@@ -170,6 +172,21 @@ class Loader:
         return self._stream.length(self.epoch, self.plan)
 
     def __iter__(self) -> Iterator[Any]:
+        iterator = self._batches()
+        self._iterator = weakref.ref(iterator)
+        return iterator
+
+    def end_epoch(self) -> None:
+        """End the running epoch for a loop that stops after ``len(loader)`` batches, as that of Lightning's Trainer.
+
+        As a ``for`` loop's end: losses are refreshed, the ranks' facts joined. On all ranks, while the iterator exists.
+        """
+        if self._reduced and getattr(self._iterator(), "gi_suspended", False):
+            next(self._iterator(), None)
+        if self._reduced:  # there was another batch
+            self._end_epoch()
+
+    def _batches(self) -> Iterator[Any]:
         if self._reduced:  # the last epoch was left early
             self._end_epoch()
         elif self._at_start:  # a look at some batches without training on them: as if it had not been

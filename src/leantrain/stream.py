@@ -16,6 +16,7 @@ all have a batch to train on before one does.
 import math
 import operator
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -163,8 +164,17 @@ class Stream:
 
     def close(self) -> None:
         """The epoch is over: what the ranks hold waits for the next one."""
-        if self.fresh and self.course is not None:
+        assert self.course is not None
+        if self.fresh:
             self.open = torch.cat(self.course.held)
+        refresh = () if self._plan.refresh is None else self._plan.refresh
+        if self.course.refreshed * self._size < len(refresh):
+            warnings.warn(
+                f"Epoch {self._epoch} was left before {type(self._selector).__name__} had the losses of {len(refresh)} "
+                "samples refreshed. Iterate to its end; where a framework stops after the last batch, call "
+                "loader.end_epoch() then.",
+                stacklevel=4,
+            )
 
     def length(self, epoch: int, plan: Plan) -> int:
         """Batches of ``epoch`` with ``plan``; for online methods the most that there can be."""
