@@ -24,7 +24,7 @@ from leantrain.forecast import Costs, Estimate, forecast
 from leantrain.loader import Loader
 from leantrain.methods.full import Full
 from leantrain.rng import generator
-from leantrain.scoring import per_sample_loss, read_pair, scorer
+from leantrain.scoring import check_losses, per_sample_loss, read_pair, scorer
 from leantrain.selector import Selector
 from leantrain.wrapping import wrap
 
@@ -237,7 +237,9 @@ class _Practice:
             count = len(loader.indices)
             if number % SCORED == 0:
                 start = now(device)
-                score(batch).cpu()
+                scores = score(batch)
+                check_losses(scores.losses, count, "loss_fn(outputs, targets)")
+                scores.cpu()
                 timings.score.append((now(device) - start) / count)
             begun = now(device)
             outputs, targets = self.forward(model, batches.to(batch, device))
