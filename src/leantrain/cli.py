@@ -251,13 +251,15 @@ def _whole(error: Exception) -> str:
 def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
     from leantrain.compare import compare as run
     from leantrain.compare.display import Progress, table
+    from leantrain.train.resident import foreseen
 
     data = _load(config)
     under = "" if config.condition == "clean" else f" under {config.condition}"
     console.print(
         f"[bold]{escape(data.name)}[/]{under}: {len(data.targets):,} training and {len(data.test_targets):,} test "
         f"samples, {len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
-        f"{', '.join(map(str, config.seeds))}. Each method stands beside full training cut to its time.",
+        f"{', '.join(map(str, config.seeds))}; training images {foreseen(config, data.train)}. Each method stands "
+        "beside full training cut to its time.",
         highlight=False,
     )
     with Progress(console, config) as progress:
@@ -320,6 +322,7 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
     from leantrain.memory import describe as describe_parts
     from leantrain.train.checkpoints import Checkpoints
     from leantrain.train.provide import check
+    from leantrain.train.resident import foreseen
     from leantrain.train.trainer import train as run
 
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
@@ -328,6 +331,7 @@ def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, 
     data = _load(config)
     if parts := check(config, method, data):
         console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
+    console.print(f"Training images {foreseen(config, data.train)}.", highlight=False)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
     next(epochs)
 

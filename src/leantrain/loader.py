@@ -93,7 +93,8 @@ class Loader:
         check_ranks(loader, self.ranks)
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
-        self._samples = "score" in selector.needs and loader.collate_fn is not default_collate
+        joinable = loader.collate_fn is default_collate or getattr(loader.collate_fn, "joinable", False)
+        self._samples = "score" in selector.needs and not joinable
         self._stream = Stream(loader, selector, self._run, self.stats, self.ranks)
         check.one_of("unreadable", unreadable, ["raise", "skip"])
         self._reading = Reading(unreadable, loader, self._exchange, self.stats)

@@ -42,6 +42,9 @@ class TrainConfig(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     compile: bool = Field(default=False, description="torch.compile the model")
+    resident: Literal["auto"] | bool = Field(
+        default="auto", description="keep the images on the device, if they are in memory; auto: if they fit, too"
+    )
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
     unreadable: Literal["raise", "skip"] = Field(default="raise", description="see leantrain.wrap")

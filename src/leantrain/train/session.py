@@ -28,6 +28,7 @@ from leantrain.selector import Selector
 from leantrain.train import models
 from leantrain.train.augment import Augment
 from leantrain.train.config import TrainConfig
+from leantrain.train.resident import Resident, place, whole
 from leantrain.wrapping import wrap
 
 
@@ -96,13 +97,20 @@ class Session:
         model = torch.compile(self.module) if config.compile else self.module
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
         self.augment = Augment(data.mean, data.std, data.image_size, seed=seed, **data.augment)
+        self.place = place(config, data.train, self.fabric.device)
+        resident = self.place is not None
+        if resident:
+            images = Resident(data.train, self.place, part)  # pyright: ignore[reportArgumentType]
+        else:
+            images = data.train if part is None else Subset(data.train, part.tolist())
         # No persistent workers: they would draw from the generator another number of times than a run without workers.
         self.batches = DataLoader(
-            data.train if part is None else Subset(data.train, part.tolist()),
+            images,
             batch_size=config.batch_size // self.ranks.count,
             shuffle=True,
-            num_workers=config.workers,
-            pin_memory=self.fabric.device.type == "cuda",
+            num_workers=0 if resident else config.workers,
+            collate_fn=whole if resident else None,
+            pin_memory=self.fabric.device.type == "cuda" and self.place != self.fabric.device,
             generator=torch.Generator().manual_seed(seed),
         )
 

@@ -20,6 +20,7 @@ from leantrain.selector import Selector
 from leantrain.train.checkpoints import Checkpoints
 from leantrain.train.config import REMEDIES, TrainConfig
 from leantrain.train.provide import provide
+from leantrain.train.resident import in_words
 from leantrain.train.session import Session
 
 
@@ -112,7 +113,7 @@ def train(
 
 def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:
     """What two runs must agree on for one to go on from the other's checkpoint."""
-    free = {"checkpoint_seconds", "workers", *REMEDIES}
+    free = {"checkpoint_seconds", "workers", "resident", *REMEDIES}
     ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - free)
     return {"method": method, "seed": seed, "epochs": float(epochs), "data": data.fingerprint, "config": ours}
 
@@ -159,6 +160,7 @@ def _facts(session: Session, selector: Selector, rows: list[dict[str, Any]], epo
         "aside": {"forward": clock.forward, "backward": clock.backward},
         "steps": stats.steps,
         "ranks": session.ranks.count,
+        "images": in_words(session.place),
         "trajectory": [{name: row[name] for name in ("epoch", "train_seconds", "accuracy")} for row in rows],
         "events": selector.report(),
         "costs": {  # medians, in seconds a sample; decisions and plans in seconds altogether
