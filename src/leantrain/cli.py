@@ -220,11 +220,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(_say("Interrupted. Finished runs are kept; --resume goes on from there.", 130))
     except SystemExit as stop:
-        sys.exit(
-            _say("Terminated. The running training is kept; --resume goes on from there.", 143)
-            if stop.code == 143
-            else stop.code
-        )
+        kept = "Terminated. The running training is kept; --resume goes on from there."
+        sys.exit(_say(kept, 143) if stop.code == 143 else stop.code)
     except FloatingPointError as error:
         sys.exit(_say(_whole(error), 1))
     except (ValueError, TypeError, OSError, ImportError) as error:
