@@ -26,7 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS, PEAK = 10, 2**30  # that an execution may take; bytes that a process may hold
+SECONDS, PEAK = 10, 2**30  # of the processor, that an execution may take; bytes that a process may hold
+STUCK = 300  # seconds of the clock: it waits for something that never comes
 POOL = 300  # inputs that are kept because they led to something new
 LONGEST = 2**17  # bytes of an input
 COVERED = ("leantrain", "yaml", "PIL", "safetensors")  # packages whose branches guide atheris
@@ -64,7 +65,8 @@ class Session:
         self.number += 1
         self.last[:16] = self.number.to_bytes(8, "little") + len(content).to_bytes(8, "little")
         self.last[16 : 16 + len(content)] = content
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)  # SIGALRM ends the process, in C code too
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF and SIGALRM end the process, in C code too
+        signal.setitimer(signal.ITIMER_REAL, STUCK)
         try:
             with self.guard.watching():
                 text = self.attempt(self.target, content)
@@ -73,6 +75,7 @@ class Session:
         except BaseException:
             (self.place / "error").write_text(traceback.format_exc(), errors="replace")
             raise
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.refused += bool(text)
         kind = re.sub(r"'.*?'|\".*?\"|\([^)]*\)|[\d,.]+|/\S+|[^\x20-\x7e]+", "…", text)[:200]
