@@ -17,6 +17,9 @@ from leantrain._torchvision import import_torchvision
 from ranks.processes import on_ranks
 from toys import METHODS, Numbers, flat, losses_at, run_epoch, wrapped
 
+# Accelerate sets it itself, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:OMP_NUM_THREADS/MKL_NUM_THREADS unset")
+
 EPOCHS = 4
 
 
