@@ -25,6 +25,40 @@ def test_its_python_runs(name, capsys, tmp_path, monkeypatch):
         exec(compile(block, f"{name}, block {number}", "exec"), space)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of Lightning's Trainer
+def test_the_python_for_several_ranks_runs_on_two(tmp_path, monkeypatch):
+    from leantrain._torchvision import import_torchvision
+    from ranks.processes import on_ranks, started_by_torchrun
+
+    import_torchvision()
+    for framework in ("lightning_fabric", "accelerate", "pytorch_lightning"):
+        pytest.importorskip(framework)  # imported once, before the ranks part
+    monkeypatch.chdir(tmp_path)
+    own, *frameworks = blocks("docs/ranks.md")
+    begin = 'dist.init_process_group("gloo")'
+    assert own.count(begin) == 1
+    assert len(frameworks) == 3
+
+    def rank():
+        started_by_torchrun()
+        space: dict = {"__name__": "ranks"}
+        trained = []
+        for number, block in enumerate([own.replace(begin, ""), *frameworks]):  # the ranks have their group
+            exec(compile(block, f"docs/ranks.md, block {number}", "exec"), space)
+            loader = space["digits"].loader if "digits" in space else space["loader"]
+            trained.append((loader.epoch, loader.stats.trained, loader.ledger.trained.tolist()))
+        return trained
+
+    first, second = on_ranks(2, rank)
+    assert first == second
+    epochs, trained, _ = zip(*first, strict=True)
+    assert epochs == (3, 1, 1, 2)
+    assert 1797 < trained[0] < 3 * 1797
+    assert trained[1] == trained[2] == 1797
+    assert first[1][2] == first[2][2] == [1] * 1797  # every sample once
+    assert 1797 < trained[3] <= 2 * 1797
+
+
 def test_the_example_method_skips_what_is_learnt():
     import torch
     from torch.utils.data import DataLoader, TensorDataset

@@ -55,6 +55,13 @@ def on_ranks(count: int, function: Callable[..., Any], *args: Any, seconds: floa
     return [found[rank] for rank in range(count)]
 
 
+def started_by_torchrun() -> None:
+    """Tell the frameworks what ``torchrun`` would. Only for processes that end with the test."""
+    rank, count = str(dist.get_rank()), str(dist.get_world_size())
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ.update(ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", TORCHELASTIC_RUN_ID="test")
+
+
 def _run(rank: int, count: int, folder: str, pipe: Connection, function: Callable[..., Any], args: Any) -> None:
     torch.set_num_threads(1)  # threads do not survive the fork
     store = dist.FileStore(os.path.join(folder, "store"), count)  # pyright: ignore[reportPrivateImportUsage]

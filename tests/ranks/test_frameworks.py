@@ -1,33 +1,24 @@
 """Beside Fabric, Accelerate and Lightning's Trainer: they neither shard a wrapped loader again nor end it otherwise."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from leantrain import Full, Loader, wrap
 from leantrain._torchvision import import_torchvision
-from ranks.processes import on_ranks
+from ranks.processes import on_ranks, started_by_torchrun
 from toys import METHODS, Numbers, flat, losses_at, run_epoch, wrapped
 
 # Accelerate sets it itself, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:OMP_NUM_THREADS/MKL_NUM_THREADS unset")
 
 EPOCHS = 4
-
-
-def started_by_torchrun() -> None:
-    """Tell the frameworks what ``torchrun`` would. Only for processes that end with the test."""
-    rank, count = str(dist.get_rank()), str(dist.get_world_size())
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ.update(ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", TORCHELASTIC_RUN_ID="test")
 
 
 def fabric() -> Any:
