@@ -39,7 +39,7 @@ class Forecast:
 
     Args:
         method: its name.
-        trained, scored, loaded: samples, over those that full training trains on.
+        trained, scored, loaded: samples, over the size of the data set times the epochs.
         seconds: of the training, without pre-processing: the sum of the four that follow.
         loading: reading samples; with worker processes, what the model has to wait for them.
         forward, backward: of the training steps; the optimizer counts to the latter.
