@@ -151,6 +151,7 @@ def _figures(table: Table, results: dict[str, Any]) -> dict[str, Any]:
             "printed": {column: printed.get(column) for column in table.figures},
             "accuracy": row["accuracy"],
             "ahead": row["control_accuracy_pp_ahead"],
+            "noise": row["noise_pp"],
             "verdict": row["verdict"],
         }
     return {"title": table.title, "figures": list(table.figures), "rows": rows}
