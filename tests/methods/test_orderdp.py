@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from leantrain import Ledger
-from leantrain.methods.orderdp import OrderDP, largest
+from leantrain.methods.orderdp import OrderDP
 from references.orderdp import chance
 from toys import SIZE, run_epoch, setup, wrapped
 
@@ -45,7 +45,7 @@ def test_the_number_kept_is_exact(keep_ratio: float, subset_ratio: float, count:
 def test_the_whole_as_subset_leaves_the_ranking_alone() -> None:
     losses = torch.tensor([0.5, 3.0, math.nan, 1.0, 2.0, 0.0])
     assert used(losses, keep_ratio=0.5, subset_ratio=1.0) == [1, 2, 4]
-    assert largest(losses, 2).tolist() == [2, 1]
+    assert used(losses, keep_ratio=0.3, subset_ratio=1.0) == [1, 2]
 
 
 def test_ties_and_the_first_epoch_fall_at_random() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from leantrain import check, given
 from leantrain.memory import FLOAT, Part
 from leantrain.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
-from leantrain.ranking import by_class
+from leantrain.ranking import by_class, lowest
 from leantrain.rng import generator
 from leantrain.selector import Plan, Run, Selector
 from leantrain.spans import check_span, in_epochs
@@ -169,7 +169,9 @@ def prototype_distance(
 def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, hard: bool) -> Tensor:
     """Positions kept, ascending: of each class the first ceil(alpha * L) by distance, and the last (Algorithm 2)."""
     kept = torch.zeros(len(distance), dtype=torch.bool)
-    for members in by_class(labels, distance.argsort(descending=hard, stable=True)):
-        kept[members[: check.portion(keep_ratio, len(members))]] = True
-        kept[members[-1]] = True
+    order = -distance if hard else distance
+    for members in by_class(labels):
+        values = order[members]
+        kept[members[lowest(values, check.portion(keep_ratio, len(members)))]] = True
+        kept[members[(values == values.max()).nonzero()[-1]]] = True
     return kept.nonzero().flatten()

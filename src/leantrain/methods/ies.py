@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leantrain import check
+from leantrain.ranking import lowest
 from leantrain.selector import Plan, Run, Selector
 
 
@@ -52,7 +53,7 @@ class IES(Selector):
         mastered = bend < self.threshold  # False for NaN, a sample seen too few times
         least = min(self.run.batch_size, len(pool))
         if len(pool) - int(mastered.sum()) < least:
-            mastered[bend.nan_to_num(nan=torch.inf).argsort(descending=True, stable=True)[:least]] = False
+            mastered[lowest(-bend.nan_to_num(nan=torch.inf), least)] = False
         return Plan(pool[~mastered], refresh=pool[mastered] if mastered.any() else None)
 
     def end_epoch(self, epoch: int) -> None:

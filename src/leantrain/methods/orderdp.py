@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leantrain import check
+from leantrain.ranking import lowest
 from leantrain.rng import generator
 from leantrain.selector import Plan, Selector
 
@@ -51,11 +52,8 @@ class OrderDP(Selector):
         rng = generator(self.run.seed, epoch, "orderdp")
         size = check.portion(self.subset_ratio, len(pool))
         # Left in random order, so that equal losses, and the first epoch as a whole, are decided at random.
-        subset = pool[torch.randperm(len(pool), generator=rng)[:size]]
-        best = largest(self.run.ledger.loss[subset], check.portion(self.keep_ratio, len(pool)))
-        return Plan(subset[best].sort().values)
-
-
-def largest(losses: Tensor, count: int) -> Tensor:
-    """Positions of the ``count`` largest of ``losses``, NaN (not seen yet) before all; ties by position."""
-    return losses.nan_to_num(nan=torch.inf).argsort(descending=True, stable=True)[:count]
+        subset = torch.randperm(len(pool), generator=rng)[:size]
+        losses = self.run.ledger.loss[pool[subset]].nan_to_num(nan=torch.inf)  # not seen yet: before all others
+        kept = torch.zeros(len(pool), dtype=torch.bool)
+        kept[subset[lowest(-losses, check.portion(self.keep_ratio, len(pool)))]] = True
+        return Plan(pool[kept])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def kmeans(values: Tensor, groups: int) -> Tensor:
     binary searches and differences of running sums instead of a pass over N. Clusters that come out empty are left
     out; there are never more than distinct values.
     """
-    ordered = values.sort().values.double()
+    ordered = torch.from_numpy(np.sort(values.numpy())).double()  # many times faster than torch's sort
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     distinct = ordered.unique_consecutive()
     count = min(groups, len(distinct))

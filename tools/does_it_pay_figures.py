@@ -1,0 +1,191 @@
+"""The figures of docs/does-it-pay.md."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from leantrain.report.plot_style import CONTROL, RC, looks
+
+Found = dict[str, Any]  # what does_it_pay.context gives
+COLOURS = {"beats control": "#009E73", "within noise": "#777777", "loses to control": "#D55E00"}
+MARKERS = {"beats control": "^", "within noise": "o", "loses to control": "v"}
+BEYOND = -12.0  # p.p.; leads further down are drawn there, with their number
+SHORT = {"clean": "clean", "noise": "wrong labels", "redundant": "copies of each", "long-tail": "long tail"}
+
+
+def draw(found: Found, folder: Path) -> list[Path]:
+    """Write every figure as a PNG file into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draws: dict[str, Callable[[Found], Figure]] = {
+        "conditions": conditions,
+        "time": time,
+        "longer": longer,
+        "settings": settings,
+        "table-a1": table_a1,
+        "grad-match": grad_match,
+    }
+    paths = []
+    with rc_context(RC):
+        for name, figure in draws.items():
+            paths.append(folder / f"{name}.png")
+            figure(found).savefig(paths[-1], dpi=130, metadata={"Software": None})
+    return paths
+
+
+def conditions(found: Found) -> Figure:
+    """Each method's lead over its control, a panel a condition."""
+    figure = Figure(figsize=(2.1 * len(found["conditions"]) + 1.6, 4.3), layout="constrained")
+    panels = figure.subplots(1, len(found["conditions"]), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (name, rows) in zip(panels, found["conditions"].items(), strict=True):
+        _leads(axes, [(method, rows[method]) for method in found["methods"]])
+        axes.set_title(short(found["facts"][name]["condition"]), fontsize=9.5)
+    figure.supxlabel("lead over full training of the same time, in p.p., with its 95 % interval", fontsize=10.5)
+    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def time(found: Found) -> Figure:
+    """Accuracy over time, a panel a condition: what lies above the line of plain training pays."""
+    rows_of, methods = found["conditions"], found["methods"]
+    across = 3
+    down = -(-(len(rows_of) + 1) // across)
+    figure = Figure(figsize=(11, 3.3 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    look = looks(("full", *methods))
+    for axes, (name, rows) in zip(panels, rows_of.items(), strict=False):
+        line = found["lines"][name]
+        axes.plot(
+            [share for share, _ in line],
+            [100 * statistics.fmean(values) for _, values in line],
+            color="black", marker="o", markerfacecolor="white", markersize=5, linewidth=1.5,
+        )  # fmt: skip
+        for method in methods:
+            style = look[method].line(8) | {"linestyle": "none"}
+            axes.plot([rows[method]["time_ratio"]], [100 * rows[method]["accuracy"]], **style)
+        axes.set_title(short(found["facts"][name]["condition"]))
+        axes.set_xlabel("share of full training's time")
+        axes.set_ylabel("test accuracy in %")
+    for axes in panels[len(rows_of) :]:
+        axes.axis("off")
+    plain = Line2D([], [], color="black", marker="o", markerfacecolor="white", label="full training, cut")
+    marks = [Line2D([], [], **(look[m].line(8) | {"linestyle": "none"}), label=look[m].label) for m in methods]
+    panels[len(rows_of)].legend(handles=[plain, *marks], loc="center", ncols=2)
+    return figure
+
+
+def longer(found: Found) -> Figure:
+    """All methods in a longer training of more images."""
+    rows = found["longer"]["rows"]
+    return _one_panel(sorted(((m, rows[m]) for m in rows if m != "full"), key=lambda pair: _ahead(pair[1])))
+
+
+def settings(found: Found) -> Figure:
+    """ADONIS's and IDS's settings, one changed at a time."""
+    both = {name: _settings_of(found[name]["tables"]) for name in ("adonis", "ids")}
+    figure = Figure(figsize=(10.5, 0.23 * max(map(len, both.values())) + 1.6), layout="constrained")
+    for axes, (name, rows) in zip(figure.subplots(1, 2), both.items(), strict=True):
+        _leads(axes, [(f"{label}, boost {row['boost']:.2f}", row) for label, row in rows])
+        axes.set_title(name.upper())
+    figure.supxlabel("lead over full training of the same time, in p.p., with its 95 % interval", fontsize=10.5)
+    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _settings_of(tables: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    rows = [pair for table in tables.values() for pair in table["rows"].items()]
+    return [
+        (name, row | {"boost": row["figures"]["boost"], "control_accuracy_pp_ahead": row["ahead"]})
+        for name, row in reversed(rows)
+        if row["ahead"] is not None
+    ]
+
+
+def table_a1(found: Found) -> Figure:
+    """The source's Table A1, ours and the source's own figures."""
+    (table,) = found["table_a1"]["tables"].values()
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    look = looks(("full", *table["rows"]))
+    for name, row in table["rows"].items():
+        ours, theirs = row["figures"], row["printed"]
+        style = look[name].line(8) | {"linestyle": "none"}
+        axes.plot([ours["boost"]], [ours["drop"]], **style, label=look[name].label)
+        axes.plot([theirs["boost"]], [theirs["drop"]], **style | {"markerfacecolor": "white",
+                  "markeredgecolor": look[name].colour, "markeredgewidth": 1.3})  # fmt: skip
+    axes.set_xlabel("boost: full training's time over the method's")
+    axes.set_ylabel("drop of accuracy below full training, in p.p.")
+    axes.set_title("filled: ours, scaled; hollow: the source's")
+    axes.invert_yaxis()
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def grad_match(found: Found) -> Figure:
+    """Fixed-accuracy speed-ups of Grad-Match: ours, the control's, the source's."""
+    tables = found["grad_match"]["tables"]
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
+        labels = [(row, column) for row, cells in table["rows"].items() for column in cells]
+        for place, (row, column) in enumerate(reversed(labels)):
+            cell = table["rows"][row][column]
+            axes.plot([cell["speedup"]], [place], "o", color="#0072B2", markersize=7)
+            axes.plot([cell["control_speedup"]], [place], "|", color="black", markersize=13, markeredgewidth=2)
+            if cell["printed"] is not None:
+                axes.plot([cell["printed"]], [place], "D", color="#D55E00", markerfacecolor="white", markersize=6)
+        axes.axvline(1, color=CONTROL, linewidth=0.8)
+        axes.set_yticks(range(len(labels)), [f"{row}, {column}" for row, column in reversed(labels)], fontsize=8.5)
+        axes.set_title(title)
+        axes.set_xlabel("speed-up to equal accuracy")
+    marks = [
+        Line2D([], [], ls="none", marker="o", color="#0072B2", label="ours"),
+        Line2D([], [], ls="none", marker="|", color="black", ms=12, mew=2, label="full training of the same time"),
+        Line2D([], [], ls="none", marker="D", color="#D55E00", mfc="white", label="the source's"),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _one_panel(rows: list[tuple[str, dict[str, Any]]]) -> Figure:
+    figure = Figure(figsize=(8.5, 0.26 * len(rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    _leads(axes, rows)
+    axes.set_xlabel("lead over full training of the same time, in p.p., with its 95 % interval")
+    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _leads(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:
+    """A mark with its interval for each of ``rows``, the first at the bottom."""
+    for place, (_, row) in enumerate(rows):
+        ahead, noise, colour = _ahead(row), row.get("noise_pp") or 0.0, COLOURS[row["verdict"]]
+        shown = max(ahead, BEYOND)
+        axes.errorbar([shown], [place], xerr=[noise if shown == ahead else 0], color=colour, marker=MARKERS[row["verdict"]],
+                      markersize=6, capsize=2, linewidth=1.2)  # fmt: skip
+        if shown != ahead:
+            axes.annotate(f"{ahead:.1f}", (shown, place), (7, -3), textcoords="offset points", fontsize=8, color=colour)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+
+
+def _ahead(row: dict[str, Any]) -> float:
+    return row["control_accuracy_pp_ahead"]
+
+
+def _verdicts() -> list[Line2D]:
+    return [
+        Line2D([], [], color=COLOURS[verdict], marker=MARKERS[verdict], ls="none", label=verdict)
+        for verdict in ("beats control", "within noise", "loses to control")
+    ]
+
+
+def short(condition: str) -> str:
+    """A condition as a panel's title: ``long tail 10 + wrong labels 0.2``."""
+    parts = [part.partition("=") for part in condition.split("+")]
+    return " +\n".join(f"{SHORT.get(name, name)} {value}".strip() for name, _, value in parts)
