@@ -1,6 +1,6 @@
 # Every target sets itself up: a machine with git, make and Python 3.11 or newer (venv and pip) is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format lock clean
+.PHONY: help setup demo test test-slow lint format page lock clean
 
 USABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 
@@ -43,6 +43,9 @@ lint: $(STAMP) ## check style, formatting and types
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+page: $(STAMP) ## write docs/does-it-pay.md and its figures from the files in results/
+	$(BIN)/python tools/does_it_pay.py
 
 lock: $(STAMP) ## pin the dependencies again (ARGS=--upgrade to move to newer ones)
 	$(BIN)/python tools/lock.py $(ARGS)

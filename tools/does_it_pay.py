@@ -5,17 +5,22 @@ results/; nothing is trained here.
 """
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from does_it_pay_figures import draw
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from does_it_pay_figures import draw
+from leantrain.compare.summary import LEVEL
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGE = ROOT / "docs" / "does-it-pay.md"
 FIGURES = ROOT / "docs" / "does-it-pay"
 SIGNS = {"beats control": "▲", "loses to control": "▼", "within noise": "="}
+AHEAD = "control_accuracy_pp_ahead"
 
 Row = dict[str, Any]
 
@@ -32,31 +37,100 @@ def page(found: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"lead": lead, "sign": sign, "words": words, "listed": listed, "percent": percent}
-    return environment.get_template("does_it_pay.md.j2").render(found)
+    environment.filters |= {"listed": listed, "thousands": "{:,}".format}
+    studies = {name: found[name]["config"] for name in ("longer", "table_a1", "adonis", "ids", "grad_match")}
+    text = environment.get_template("does_it_pay.md.j2").render(
+        config=found["config"], level=LEVEL, tables=tables(found), **advice(found), **studies
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def context(results: Path) -> dict[str, Any]:
-    """What the page tells: the matrix of conditions, and the sources' tables, each as its result file has it."""
+    """What page and figures tell: the matrix of conditions and the sources' tables, as their result files have them."""
     matrix = _read(results / "conditions" / "study.json")
-    conditions = {name: _by_method(found["rows"]) | {} for name, found in matrix["matrix"].items()}
+    conditions = {name: _by_method(found["rows"]) for name, found in matrix["matrix"].items()}
     methods = [method for method in next(iter(conditions.values())) if method != "full"]
-    methods.sort(key=lambda method: -sum(rows[method]["control_accuracy_pp_ahead"] for rows in conditions.values()))
-    verdicts = {method: [rows[method]["verdict"] for rows in conditions.values()] for method in methods}
     return {
-        "conditions": conditions,
-        "facts": {name: {key: found[key] for key in ("condition", "limit")} for name, found in matrix["matrix"].items()},
-        "methods": methods,
-        "verdicts": verdicts,
         "config": matrix["config"],
-        "environment": matrix["environment"],
+        "conditions": conditions,
+        "names": {name: found["condition"] for name, found in matrix["matrix"].items()},
+        "methods": sorted(methods, key=lambda m: -sum(rows[m][AHEAD] or 0 for rows in conditions.values())),
         "lines": {name: _line(results / "conditions" / name) for name in conditions},
         "longer": _comparison(results / "cifar10-all-methods"),
-        "table_a1": _study(results / "table-a1" / "cifar10-resnet18"),
+        "table_a1": _study(results / "table-a1" / "cifar10-resnet18")
+        | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")},
         "adonis": _study(results / "sensitivity" / "adonis"),
         "ids": _study(results / "sensitivity" / "ids"),
         "grad_match": _study(results / "cached-grad-match"),
     }
+
+
+def advice(found: dict[str, Any]) -> dict[str, Any]:
+    """What the verdicts say in words: by condition, and over all of them."""
+    verdicts = {m: [rows[m]["verdict"] for rows in found["conditions"].values()] for m in found["methods"]}
+    told = []
+    for name, rows in found["conditions"].items():
+        by_verdict = {verdict: [m for m in found["methods"] if rows[m]["verdict"] == verdict] for verdict in SIGNS}
+        won = [f"`{m}` ({lead(rows[m])} p.p., boost {rows[m]['boost']:.2f})" for m in by_verdict["beats control"]]
+        told.append({"words": words(found["names"][name]), "won": won, "tied": by_verdict["within noise"]})
+    flat = [verdict for given in verdicts.values() for verdict in given]
+    return {
+        "advice": told,
+        "count": {"pairs": len(flat)} | {verdict: flat.count(verdict) for verdict in SIGNS},
+        "never_behind": [m for m, given in verdicts.items() if "loses to control" not in given],
+        "always_behind": [m for m, given in verdicts.items() if {*given} == {"loses to control"}],
+    }
+
+
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The page's tables in Markdown."""
+    methods = found["methods"]
+
+    def by_condition(cell: Callable[[Row], str], listed: list[str]) -> str:
+        lines = [[f"`{m}`", *[cell(rows[m]) for rows in found["conditions"].values()]] for m in listed]
+        return markdown(["method", *found["names"].values()], lines)
+
+    return {
+        "time": by_condition(lead, methods),
+        "work": by_condition(lambda row: lead(row, "work_"), methods),
+        "accuracy": by_condition(lambda r: f"{percent(r['accuracy'])} ({r['boost']:.2f})", ["full", *methods]),
+        "worst_class": by_condition(
+            lambda r: f"{percent(r['worst_class_accuracy'])} ({percent(r['control_worst_class_accuracy'])})", methods
+        ),
+        "longer": markdown(
+            ["method", "accuracy in %", "boost", "lead in p.p."],
+            [
+                [f"`{method}`", percent(row["accuracy"]), number(row["boost"]), lead(row)]
+                for method, row in found["longer"]["rows"].items()
+            ],
+        ),
+        "grad_match": markdown(
+            ["table", "column", "method", "ours", "full training of the same time", "the source's", "verdict"],
+            [
+                [title, column, name, number(cell["speedup"]), number(cell["control_speedup"]), number(cell["printed"]),
+                 SIGNS[cell["verdict"]]]
+                for title, table in found["grad_match"]["tables"].items()
+                for name, cells in table["rows"].items()
+                for column, cell in cells.items()
+            ],
+        ),
+    } | {name: _beside_source(found[name]["tables"]) for name in ("table_a1", "adonis", "ids")}  # fmt: skip
+
+
+def _beside_source(found: dict[str, Any]) -> str:
+    rows = [
+        [name, number(row["figures"]["drop"]), number(row["printed"]["drop"]), number(row["figures"]["boost"]),
+         number(row["printed"]["boost"]), lead(row)]
+        for table in found.values()
+        for name, row in table["rows"].items()
+    ]  # fmt: skip
+    return markdown(["", "drop in p.p.", "the source's", "boost", "the source's", "lead in p.p."], rows)
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table, its first column to the left, the others to the right."""
+    ruler = ["---", *["--:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, ruler, *rows])
 
 
 def _read(path: Path) -> Any:
@@ -74,7 +148,13 @@ def _comparison(folder: Path) -> dict[str, Any]:
 
 def _study(folder: Path) -> dict[str, Any]:
     found = _read(folder / "study.json")
-    return {"config": found["config"], "scale": found.get("scale"), "tables": {t["title"]: t for t in found["tables"]}}
+    for table in found["tables"]:
+        if "figures" in table:  # rows as those of a summary
+            table["rows"] = {
+                name: row | {AHEAD: row["ahead"], "noise_pp": row["noise"], "boost": row["figures"]["boost"]}
+                for name, row in table["rows"].items()
+            }
+    return {"config": found["config"], "tables": {table["title"]: table for table in found["tables"]}}
 
 
 def _line(folder: Path) -> list[tuple[float, list[float]]]:
@@ -85,19 +165,21 @@ def _line(folder: Path) -> list[tuple[float, list[float]]]:
 
 
 def lead(row: Row, budget: str = "") -> str:
-    """A lead over the control in p.p., with half its 95 % interval: ``+1.20 ± 0.50``."""
-    ahead, noise = row[f"{budget}control_accuracy_pp_ahead"], row[f"{budget}noise_pp"]
-    return "no control" if ahead is None else f"{_signed(ahead)} ± {noise:.2f}"
+    """A lead over the control in p.p. with half its interval, and the verdict: ``+1.20 ± 0.50 ▲``. Empty for none."""
+    ahead, noise = row[budget + AHEAD], row[f"{budget}noise_pp"]
+    if ahead is None:
+        return ""
+    return f"{ahead:+.2f} ± {noise:.2f} {SIGNS[row[f'{budget}verdict']]}".replace("-", "\N{MINUS SIGN}")
 
 
-def sign(row: Row, budget: str = "") -> str:
-    """▲ beats its control, ▼ loses to it, = within noise."""
-    return SIGNS.get(row[f"{budget}verdict"], "")
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def words(condition: str) -> str:
     """A condition in plain words: ``noise=0.2+long-tail=10``."""
-    return " and ".join(_one_in_words(part) for part in condition.split("+"))
+    told = " and ".join(_one_in_words(part) for part in condition.split("+"))
+    return told[0].upper() + told[1:]
 
 
 def _one_in_words(condition: str) -> str:
@@ -117,12 +199,8 @@ def listed(names: list[str]) -> str:
     return coded[0] if len(coded) == 1 else f"{', '.join(coded[:-1])} and {coded[-1]}"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ def conditions(found: Found) -> Figure:
     figure = Figure(figsize=(2.1 * len(found["conditions"]) + 1.6, 4.3), layout="constrained")
     panels = figure.subplots(1, len(found["conditions"]), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, rows) in zip(panels, found["conditions"].items(), strict=True):
-        _leads(axes, [(method, rows[method]) for method in found["methods"]])
-        axes.set_title(short(found["facts"][name]["condition"]), fontsize=9.5)
+        _leads(axes, [(method, rows[method]) for method in reversed(found["methods"])])
+        axes.set_title(short(found["names"][name]), fontsize=9.5)
     figure.supxlabel("lead over full training of the same time, in p.p., with its 95 % interval", fontsize=10.5)
-    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    figure.legend(handles=_verdicts(), loc="outside upper right", ncols=3)
     return figure
 
 
@@ -68,7 +68,7 @@ def time(found: Found) -> Figure:
         for method in methods:
             style = look[method].line(8) | {"linestyle": "none"}
             axes.plot([rows[method]["time_ratio"]], [100 * rows[method]["accuracy"]], **style)
-        axes.set_title(short(found["facts"][name]["condition"]))
+        axes.set_title(short(found["names"][name]))
         axes.set_xlabel("share of full training's time")
         axes.set_ylabel("test accuracy in %")
     for axes in panels[len(rows_of) :]:
@@ -93,43 +93,44 @@ def settings(found: Found) -> Figure:
         _leads(axes, [(f"{label}, boost {row['boost']:.2f}", row) for label, row in rows])
         axes.set_title(name.upper())
     figure.supxlabel("lead over full training of the same time, in p.p., with its 95 % interval", fontsize=10.5)
-    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    figure.legend(handles=_verdicts(), loc="outside upper right", ncols=3)
     return figure
 
 
 def _settings_of(tables: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     rows = [pair for table in tables.values() for pair in table["rows"].items()]
-    return [
-        (name, row | {"boost": row["figures"]["boost"], "control_accuracy_pp_ahead": row["ahead"]})
-        for name, row in reversed(rows)
-        if row["ahead"] is not None
-    ]
+    return [(name, row) for name, row in reversed(rows) if _ahead(row) is not None]
 
 
 def table_a1(found: Found) -> Figure:
-    """The source's Table A1, ours and the source's own figures."""
+    """The source's Table A1: its own figures to the left, ours to the right, with the line of plain training."""
     (table,) = found["table_a1"]["tables"].values()
-    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
-    axes = figure.subplots()
     look = looks(("full", *table["rows"]))
-    for name, row in table["rows"].items():
-        ours, theirs = row["figures"], row["printed"]
-        style = look[name].line(8) | {"linestyle": "none"}
-        axes.plot([ours["boost"]], [ours["drop"]], **style, label=look[name].label)
-        axes.plot([theirs["boost"]], [theirs["drop"]], **style | {"markerfacecolor": "white",
-                  "markeredgecolor": look[name].colour, "markeredgewidth": 1.3})  # fmt: skip
-    axes.set_xlabel("boost: full training's time over the method's")
-    axes.set_ylabel("drop of accuracy below full training, in p.p.")
-    axes.set_title("filled: ours, scaled; hollow: the source's")
-    axes.invert_yaxis()
-    figure.legend(loc="outside right center")
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    for axes, side in zip(figure.subplots(1, 2), ("printed", "figures"), strict=True):
+        for name, row in table["rows"].items():
+            style = look[name].line(8) | {"linestyle": "none"}
+            axes.plot([row[side]["boost"]], [row[side]["drop"]], **style)
+        axes.set_title("the source's" if side == "printed" else "ours, scaled down")
+        axes.set_xlabel("boost: full training's time over the method's")
+        axes.set_ylabel("drop below full training, in p.p.")
+    line = [(share, statistics.fmean(values)) for share, values in found["table_a1"]["line"]]
+    drops = [100 * (line[-1][1] - accuracy) for _, accuracy in line]
+    axes.plot(
+        [1 / share for share, _ in line], drops, color="black", marker="o", markerfacecolor="white", linewidth=1.5
+    )
+    for axes in figure.axes:
+        axes.invert_yaxis()
+    plain = Line2D([], [], color="black", marker="o", markerfacecolor="white", label="full training, cut")
+    marks = [Line2D([], [], **(look[m].line(8) | {"linestyle": "none"}), label=m) for m in table["rows"]]
+    figure.legend(handles=[plain, *marks], loc="outside right center")
     return figure
 
 
 def grad_match(found: Found) -> Figure:
     """Fixed-accuracy speed-ups of Grad-Match: ours, the control's, the source's."""
     tables = found["grad_match"]["tables"]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
     for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         labels = [(row, column) for row, cells in table["rows"].items() for column in cells]
         for place, (row, column) in enumerate(reversed(labels)):
@@ -140,7 +141,9 @@ def grad_match(found: Found) -> Figure:
                 axes.plot([cell["printed"]], [place], "D", color="#D55E00", markerfacecolor="white", markersize=6)
         axes.axvline(1, color=CONTROL, linewidth=0.8)
         axes.set_yticks(range(len(labels)), [f"{row}, {column}" for row, column in reversed(labels)], fontsize=8.5)
-        axes.set_title(title)
+        axes.set_title(title.partition(":")[0])
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("speed-up to equal accuracy")
     marks = [
         Line2D([], [], ls="none", marker="o", color="#0072B2", label="ours"),
@@ -156,17 +159,17 @@ def _one_panel(rows: list[tuple[str, dict[str, Any]]]) -> Figure:
     axes = figure.subplots()
     _leads(axes, rows)
     axes.set_xlabel("lead over full training of the same time, in p.p., with its 95 % interval")
-    figure.legend(handles=_verdicts(), loc="outside lower center", ncols=3)
+    figure.legend(handles=_verdicts(), loc="outside upper right", ncols=3)
     return figure
 
 
 def _leads(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:
     """A mark with its interval for each of ``rows``, the first at the bottom."""
     for place, (_, row) in enumerate(rows):
-        ahead, noise, colour = _ahead(row), row.get("noise_pp") or 0.0, COLOURS[row["verdict"]]
-        shown = max(ahead, BEYOND)
-        axes.errorbar([shown], [place], xerr=[noise if shown == ahead else 0], color=colour, marker=MARKERS[row["verdict"]],
-                      markersize=6, capsize=2, linewidth=1.2)  # fmt: skip
+        ahead, colour = _ahead(row), COLOURS[row["verdict"]]
+        shown, noise = max(ahead, BEYOND), row["noise_pp"] if ahead >= BEYOND else 0.0
+        marker = MARKERS[row["verdict"]]
+        axes.errorbar(shown, place, xerr=noise, color=colour, marker=marker, markersize=6, capsize=2, linewidth=1.2)
         if shown != ahead:
             axes.annotate(f"{ahead:.1f}", (shown, place), (7, -3), textcoords="offset points", fontsize=8, color=colour)
     axes.axvline(0, color="black", linewidth=0.8)
