@@ -12,6 +12,7 @@ On the huge set, three plans a method and no record; a method that needs feature
 """
 
 import argparse
+import json
 import ctypes
 import gc
 import math
@@ -83,10 +84,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--methods", default="kakurenbo,infobatch,ids", help="of the long training")
     parser.add_argument("--huge", type=int, default=100_000_000, help="samples of the huge set; 0 leaves it out")
+    parser.add_argument("--parts", default="plans,training,huge_plans", help="the others stay as --out has them")
     options = parser.parse_args()
+    parts = options.parts.split(",")
 
     result: dict[str, Any] = {
-        **{name: value for name, value in vars(options).items() if name not in ("out", "methods")},
+        **{name: value for name, value in vars(options).items() if name not in ("out", "methods", "parts")},
         "seed": SEED,
         "batch_size": BATCH,
         "ledger_bytes_a_sample": ledger_bytes(),
@@ -94,6 +97,9 @@ def main() -> None:
         "plans": {},
         "huge_plans": {},
     }
+    if options.out.exists():
+        found = json.loads(options.out.read_text())
+        result |= {part: found[part] for part in ("training", "plans", "huge_plans") if part not in parts}
 
     def keep(part: str, name: str, work: Callable[..., Any], *given: Any) -> None:
         if part == "huge_plans" and (available() or math.inf) < ROOM * options.huge:
@@ -105,11 +111,11 @@ def main() -> None:
         print(part, name, result[part][name], flush=True)
 
     result["order_of_the_loader"] = apart(order, options.samples)
-    for name in METHODS:
+    for name in METHODS if "plans" in parts else ():
         keep("plans", name, plans, options.samples, options.features, options.classes, 10)
-    for name in options.methods.split(","):
+    for name in options.methods.split(",") if "training" in parts else ():
         keep("training", name, training, options.samples, options.features, options.classes, options.epochs)
-    for name in HUGE if options.huge else ():
+    for name in HUGE if options.huge and "huge_plans" in parts else ():
         keep("huge_plans", name, plans, options.huge, 4, options.classes, 3)
     show(result)
 
