@@ -12,9 +12,9 @@ On the huge set, three plans a method and no record; a method that needs feature
 """
 
 import argparse
-import json
 import ctypes
 import gc
+import json
 import math
 import multiprocessing
 import os

@@ -16,7 +16,12 @@ Found = dict[str, Any]  # what does_it_pay.context gives
 COLOURS = {"beats control": "#009E73", "within noise": "#777777", "loses to control": "#D55E00"}
 MARKERS = {"beats control": "^", "within noise": "o", "loses to control": "v"}
 BEYOND = -12.0  # p.p.; leads further down are drawn there, with their number
-SHORT = {"clean": "clean", "noise": "wrong labels", "redundant": "copies of each", "long-tail": "long tail"}
+SHORT = {
+    "noise": "wrong labels: {}",
+    "redundant": "each image {} times",
+    "repeated": "repeats: {}",
+    "long-tail": "long tail: {}",
+}
 
 
 def draw(found: Found, folder: Path) -> list[Path]:
@@ -189,6 +194,6 @@ def _verdicts() -> list[Line2D]:
 
 
 def short(condition: str) -> str:
-    """A condition as a panel's title: ``long tail 10 + wrong labels 0.2``."""
+    """A condition as a panel's title: ``long tail: 10 + wrong labels: 0.2``, in two lines."""
     parts = [part.partition("=") for part in condition.split("+")]
-    return " +\n".join(f"{SHORT.get(name, name)} {value}".strip() for name, _, value in parts)
+    return " +\n".join(SHORT.get(name, name).format(value) for name, _, value in parts)
