@@ -55,6 +55,9 @@ class Around(Selector):
     def report(self) -> dict[str, float]:
         return self.selector.report()
 
+    def distances(self) -> Tensor | None:
+        return self.selector.distances()
+
     def state_dict(self) -> dict[str, Any]:
         return {"selector": self.selector.state_dict()}
 

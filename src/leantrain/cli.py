@@ -132,7 +132,6 @@ def estimate(
     _check_alone()
     _use(threads)
     settings = configure(CompareConfig, flags, set_, config)
-
     images = _load(settings)
     with console.status(f"Trying {escape(settings.model)} for about {seconds:g} s ..."):
         found = predict(settings, images, seconds)
@@ -197,7 +196,10 @@ def demo(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given as --out")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="what `compare` was given as --out")],
+    show_class: Annotated[str | None, typer.Option(help="of which pictures are shown")] = None,
+) -> None:
     """Draw report.html again from the results in FOLDER, with pictures where the data is at hand."""
     from leantrain.report import write
     from leantrain.report.results import load
@@ -208,7 +210,7 @@ def report(folder: Annotated[Path, typer.Argument(help="what `compare` was given
         images = _pictures(_load(settings))
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         console.print(f"No pictures: {error}", markup=False, highlight=False)
-    console.print(f"Report: {write(folder, images)}")
+    console.print(f"Report: {write(folder, images, show_class)}")
 
 
 def main() -> None:

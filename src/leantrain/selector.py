@@ -200,6 +200,13 @@ class Selector:
         """Counts of remarkable events, by name; for reports."""
         return {}
 
+    def distances(self) -> Tensor | None:
+        """(N,) float32, how far each sample lies from the prototype or centroid that it is ranked by; for reports.
+
+        None where the method ranks by nothing of the kind, or has not done so yet.
+        """
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """What was learnt so far: tensors and plain values."""
         return {}
@@ -279,6 +286,10 @@ class Chain(Selector):
 
     def report(self) -> dict[str, float]:
         return self.left.report() | self.right.report()
+
+    def distances(self) -> Tensor | None:
+        left = self.left.distances()
+        return self.right.distances() if left is None else left
 
     def state_dict(self) -> dict[str, Any]:
         return {"left": self.left.state_dict(), "right": self.right.state_dict()}

@@ -187,7 +187,8 @@ def test_conditions_have_folders_of_their_own_and_one_matrix(digits, tmp_path):
 def test_every_table_and_figure_that_is_built_has_its_preset():
     data_sets, nets = ("cifar10", "cifar100", "imagenet"), ("resnet18", "resnet50", "mobilenetv2")
     wanted = {f"table-a1/{where}-{net}" for where in data_sets for net in nets}
-    wanted |= {"sensitivity/adonis", "sensitivity/ids", "conditions", "trajectories", "cached-grad-match"}
+    wanted |= {"sensitivity/adonis", "sensitivity/ids", "conditions", "cached-grad-match"}
+    wanted |= {"trajectories", "selectivity"}
     wanted |= {f"grad-match/{table}" for table in ("lr", "optimizer", "architecture")}
     wanted |= {f"kakurenbo/{run}" for run in ("wrn-28-10-cifar100", "resnet50-imagenet", "efficientnet-b3-imagenet")}
     assert set(presets.names()) == wanted

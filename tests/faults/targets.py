@@ -133,7 +133,7 @@ def _weights(folder: Path) -> dict[str, Target]:
 def _arrays(folder: Path) -> dict[str, Target]:
     path = folder / "full-seed0.npy"
     np.save(path, np.arange(100, dtype=np.int32))
-    return {"npy": file(path, lambda: store._read_counts(path))}
+    return {"npy": file(path, lambda: store._read_column(path))}
 
 
 def _configurations(folder: Path) -> dict[str, Target]:

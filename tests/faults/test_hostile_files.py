@@ -24,7 +24,7 @@ from targets_data import IMAGES
 from leantrain import data, methods, recording, report
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.experiment import Job
-from leantrain.compare.store import Store, _read_counts, read_json
+from leantrain.compare.store import Store, _read_column, read_json
 from leantrain.data import cifar, decode
 from leantrain.embed import extractors
 from leantrain.embed.features import Features
@@ -474,7 +474,7 @@ def test_absurd_arrays(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "full-seed0.npy"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"full-seed0\.npy is damaged"):
-        _read_counts(file)
+        _read_column(file)
 
 
 # YAML and JSON
@@ -603,7 +603,7 @@ def test_a_finished_run_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "runs" / "full-seed0.json").write_text(
         json.dumps({"facts": FACTS, "epochs": [{"epoch": 0, "lr": None}]})
     )
-    assert store.load("full-seed0") == (FACTS, [{"epoch": 0, "lr": None}], None)
+    assert store.load("full-seed0") == (FACTS, [{"epoch": 0, "lr": None}], {})
 
 
 @pytest.mark.parametrize(

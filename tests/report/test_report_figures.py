@@ -14,7 +14,7 @@ from PIL import Image
 
 from leantrain import report
 from leantrain.report.counts import by_content, load_counts
-from leantrain.report.picks import most_and_least
+from leantrain.report.picks import least_and_most
 from leantrain.report.plot_accuracy import mean_trajectory
 from leantrain.report.plot_kept import kept_shares
 from leantrain.report.plot_style import looks
@@ -103,7 +103,7 @@ def counts_table(rows: list[tuple[str, int, int, int | None, int]]) -> pa.Table:
     return pa.table({"run": [f"{r[0]}-{r[1]}" for r in rows], **columns})
 
 
-def test_most_and_least_selected_against_brute_force(tmp_path: Path) -> None:
+def test_least_and_most_selected_against_brute_force(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, methods=["adonis", "sb"], samples=60)
     rng = np.random.default_rng(1)
     indices = rng.choice(10_000, 300, replace=False).tolist()  # a subset of a data set, in no order
@@ -121,7 +121,7 @@ def test_most_and_least_selected_against_brute_force(tmp_path: Path) -> None:
         total = dict.fromkeys(indices, 0)
         for method, _, index, _, trained in rows:
             total[index] += trained if method == counts.method else 0
-        most, least = most_and_least(counts)
+        least, most = least_and_most(counts)
         by_count = sorted(total, key=lambda index: (-total[index], index))
         assert [pick.index for pick in most.picks] == by_count[:8]
         assert [pick.index for pick in least.picks] == sorted(total, key=lambda index: (total[index], index))[:8]
@@ -183,7 +183,7 @@ def test_saved_figures_are_png_at_150_dpi(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, samples=60)
     before = dict(matplotlib.rcParams)
     paths = report.save_figures(tmp_path, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["accuracy_time.png", "boost_drop.png", "kept_share.png"]
+    assert [path.name for path in paths] == ["accuracy_time.png", "boost_drop.png", "kept_share.png", "selected.png"]
     for path, figure in zip(paths, report.figures(tmp_path).values(), strict=True):
         with Image.open(path) as image:
             assert image.size == pytest.approx(tuple(150 * figure.get_size_inches()), abs=1)

@@ -197,7 +197,7 @@ def test_pictures_are_those_of_the_samples(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, methods=["adonis"], samples=60)
     page = Page(report.write(tmp_path, grey).read_text())
     pictures = [a for tag, a in page.elements if tag == "img"]
-    assert len(pictures) == 16
+    assert len(pictures) == 32  # least and most often, of one class and of all
     for picture in pictures:
         index = int(re.match(r"sample (\d+)", picture["alt"] or "")[1])  # type: ignore[index]
         data = base64.b64decode((picture["src"] or "").split(",")[1])

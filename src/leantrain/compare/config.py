@@ -18,6 +18,9 @@ class CompareConfig(TrainConfig):
     seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
 
     note: str | None = Field(default=None, description="what a reader must know of it; stands in the report")
+    show_class: str | None = Field(
+        default=None, description="the class of whose samples the report shows some; by default the first"
+    )
     control: Literal["run", "line"] = Field(
         default="run", description="a control for each method, or read off a line of a few that serve all"
     )

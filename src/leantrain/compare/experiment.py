@@ -175,31 +175,33 @@ def _do(
         result = train(config, data, job.method, job.seed, epochs=epochs, checkpoints=checkpoints, after_epoch=tell)
         store.save(job.name, result)
         checkpoints.finish()
-        found = result.facts, result.epochs, result.trained.numpy()
+        found = result.facts, result.epochs, {name: column.numpy() for name, column in result.samples.items()}
     elif on_epoch:
         on_epoch(job, 0.0, found[0]["accuracy"])  # nothing left to do
-    facts, rows, counts = found
-    if counts is not None and len(counts) != len(data.targets):
-        raise ValueError(
-            f"{store.folder / 'runs' / job.name}.npy counts {len(counts)} samples and the data set has "
-            f"{len(data.targets)}. Remove it and the .json beside it; --resume then runs it again."
-        )
+    facts, rows, samples = found
+    for column in samples.values():
+        if len(column) != len(data.targets):
+            raise ValueError(
+                f"{store.folder / 'runs' / job.name}.npy counts {len(column)} samples and the data set has "
+                f"{len(data.targets)}. Remove it and the .json beside it; --resume then runs it again."
+            )
     head = {"run": job.name, "method": job.method, "control_for": job.control_for, "seed": job.seed}
     whose = {name: head[name] for name in ("method", "control_for", "seed")}
     whose |= {"budget": job.budget, "share": job.share}
     done.runs.append(whose | facts | whose)  # a file does not decide whose run it is
     planned = {"planned": len(data.targets)}
     done.epochs += [head | planned | row | head for row in rows]
-    if job.control_for is None and counts is not None:
+    if job.control_for is None and "trained" in samples:
+        count = len(data.targets)
         done.counts.append(
             {
-                "run": np.full(len(counts), job.name, dtype=object),
-                "method": np.full(len(counts), job.method, dtype=object),
-                "seed": np.full(len(counts), job.seed),
-                "index": np.arange(len(counts)),
+                "run": np.full(count, job.name, dtype=object),
+                "method": np.full(count, job.method, dtype=object),
+                "seed": np.full(count, job.seed),
+                "index": np.arange(count),
                 "label": data.targets.numpy(),
-                "trained": counts,
             }
+            | samples
         )
 
 
@@ -208,7 +210,8 @@ def _write_parquet(path: Path, parts: list[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     if parts and isinstance(next(iter(parts[0].values())), np.ndarray):
-        table = pa.concat_tables([pa.table(part) for part in parts])
+        tables = [pa.table({name: pa.array(part[name], from_pandas=True) for name in part}) for part in parts]
+        table = pa.concat_tables(tables, promote_options="default")  # null: unknown, or nothing that this run has
     else:
         table = pa.Table.from_pylist(parts)
     write_whole(path, lambda place: pq.write_table(table, place, compression="zstd"))

@@ -17,6 +17,7 @@ from leantrain.train.trainer import RunResult
 # What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
 _NAME = re.compile(r"[\w@+.,=-][\w@+.,= -]*")
 _LONGEST = 200  # bytes; file systems allow 255 with what is added
+_COLUMNS = {"trained": "iu", "loss": "f", "distance": "f"}  # per sample, and the kinds of number they hold
 _MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
 
 _Number = Annotated[float, Field(strict=True, ge=-_MOST, le=_MOST)]
@@ -86,7 +87,7 @@ class Store:
                 f"{folder / 'runs'} is a link; its files would be written and removed elsewhere. Unlink it."
             )
         for method in config.methods:  # before hours of training
-            self._paths(method)
+            self._path(method)
         described = {"config": config.model_dump(mode="json"), "data": fingerprint}
         known = folder / "config.json"
         if not known.exists() and folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
@@ -102,9 +103,9 @@ class Store:
                 raise ValueError(f"{folder} holds this comparison already. Pass --resume to go on, or another --out.")
         write_json(known, described)
 
-    def load(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray | None] | None:
-        """Facts, epoch rows and per-sample counts of a finished run; None if it is not finished."""
-        path, counts = self._paths(name)
+    def load(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]] | None:
+        """Facts, epoch rows and what is kept per sample of a finished run; None if it is not finished."""
+        path = self._path(name)
         if not path.exists():
             return None
         content = read_json(path)
@@ -117,31 +118,33 @@ class Store:
                 f"{path} is not what a finished run leaves ({place}: {wrong['msg']}). Remove it; --resume then runs it "
                 "again."
             ) from None
-        facts, rows = content["facts"], content["epochs"]
-        return facts, rows, _read_counts(counts) if counts.exists() else None
+        places = {column: self._column(name, column) for column in _COLUMNS}
+        samples = {column: _read_column(place, _COLUMNS[column]) for column, place in places.items() if place.exists()}
+        return content["facts"], content["epochs"], samples
 
     def save(self, name: str, result: RunResult) -> None:
         """Keep a finished run."""
-        path, counts = self._paths(name)
-
-        def write(place: Path) -> None:
-            with place.open("wb") as file:
-                np.save(file, result.trained.numpy(), allow_pickle=False)
-
-        write_whole(counts, write)
-        write_json(path, {"facts": result.facts, "epochs": result.epochs})  # last: its presence says finished
+        for column, values in result.samples.items():
+            write_whole(self._column(name, column), lambda place, values=values: _write_column(place, values.numpy()))
+        write_json(
+            self._path(name), {"facts": result.facts, "epochs": result.epochs}
+        )  # last: its presence says finished
 
     def checkpoints(self, name: str) -> Path:
         """Folder of the checkpoints of a run that is under way."""
-        return self._paths(name)[0].with_suffix(".checkpoints")
+        return self._path(name).with_suffix(".checkpoints")
 
-    def _paths(self, name: str) -> tuple[Path, Path]:
+    def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST:
             raise ValueError(
                 f"The method {name!r} cannot name a file. After the @, use up to {_LONGEST} letters, digits and any of "
                 "@ + . , = - and spaces."
             )
-        return self.folder / "runs" / f"{name}.json", self.folder / "runs" / f"{name}.npy"
+        return self.folder / "runs" / f"{name}.json"
+
+    def _column(self, name: str, column: str) -> Path:
+        """Of one array: how often trained stands in NAME.npy, other columns in NAME.COLUMN.npy."""
+        return self._path(name).with_suffix(".npy" if column == "trained" else f".{column}.npy")
 
     def _check_same(self, there: Any, here: dict[str, Any]) -> None:
         if there == here:
@@ -169,11 +172,16 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged ({error}). Remove it; --resume then runs it again.") from error
 
 
-def _read_counts(path: Path) -> np.ndarray:
-    """(N,) whole numbers. Mapped first, so that a header that claims more than the file holds allocates nothing."""
+def _write_column(path: Path, values: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _read_column(path: Path, kinds: str = "iu") -> np.ndarray:
+    """(N,) numbers of NumPy's ``kinds``. Mapped first, so that a header that claims too much allocates nothing."""
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")
-        if mapped.ndim != 1 or mapped.dtype.kind not in "iu":
+        if mapped.ndim != 1 or mapped.dtype.kind not in kinds:
             raise ValueError(f"it holds {mapped.dtype} of shape {mapped.shape}")
         return np.array(mapped)
     except Exception as error:  # NumPy parses the header as Python text, which raises nearly every type

@@ -135,6 +135,9 @@ class IDS(Selector):
     def settings(self) -> dict[str, Any]:
         return {name: value for name, value in super().settings().items() if name != "features"}
 
+    def distances(self) -> Tensor | None:
+        return self._distance
+
     def state_dict(self) -> dict[str, Any]:
         return {} if self._distance is None else {"distance": self._distance}
 

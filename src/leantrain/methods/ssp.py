@@ -64,6 +64,7 @@ class SSP(Selector):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
+        self._distance: Tensor | None = None
         self._rank: Tensor | None = None
         if self.clusters is None and run.targets is None:
             raise ValueError(
@@ -75,7 +76,7 @@ class SSP(Selector):
         if self.class_balance:
             run.need_targets("SSP with class_balance")
         if not callable(self.features):
-            self._rank = self._make_rank()
+            self._rank = self._make_rank(self._measure())
 
     def memory(self, run: Run) -> list[Part]:
         parts, width = given.rows_to_hold("SSP", self.features, run)
@@ -90,28 +91,34 @@ class SSP(Selector):
         if epoch < self.start_epoch:
             return Plan(pool)
         if self._rank is None:
-            self._rank = self._make_rank()
+            self._rank = self._make_rank(self._measure())
         labels = self.run.need_targets("SSP")[pool] if self.class_balance else torch.zeros_like(pool)
         return Plan(pool[highest_of_classes(self._rank[pool], labels, self.keep_ratio, self.class_balance)])
 
     def _count(self, run: Run) -> int:
         return self.clusters or len(run.need_targets("SSP").unique())
 
-    def _make_rank(self) -> Tensor:
+    def _measure(self) -> Tensor:
         features = given.rows("features", self.features, self.run)
-        distance = centroid_distance(
-            features, self._count(self.run), self.distance, generator(self.run.seed, 0, "ssp k-means")
-        )
+        rng = generator(self.run.seed, 0, "ssp k-means")
+        return centroid_distance(features, self._count(self.run), self.distance, rng)
+
+    def _make_rank(self, distance: Tensor) -> Tensor:
+        self._distance = distance
         return ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
 
     def settings(self) -> dict[str, Any]:
         return {name: value for name, value in super().settings().items() if name != "features"}
 
+    def distances(self) -> Tensor | None:
+        return self._distance
+
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._rank is None else {"rank": self._rank}
+        return {} if self._distance is None else {"distance": self._distance}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rank = state.get("rank")
+        self._distance = state.get("distance")
+        self._rank = None if self._distance is None else self._make_rank(self._distance)
 
 
 def centroid_distance(features: Tensor, clusters: int, distance: str, rng: torch.Generator) -> Tensor:

@@ -27,8 +27,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not complete JSON ({error}). It looks cut off or damaged. {again}.") from None
 
 
-def read_table(path: Path, columns: list[str], method: str | None = None) -> pa.Table:
-    """`columns` of a Parquet file; with `method`, only the rows of that method (read without the rest).
+def read_table(path: Path, columns: list[str], method: str | None = None, optional: tuple[str, ...] = ()) -> pa.Table:
+    """`columns` of a Parquet file, and of `optional` those that it has.
+
+    With `method`, only the rows of that method (read without the rest).
 
     Raises FileNotFoundError where the file is missing, ValueError where it is cut off or lacks a column.
     """
@@ -40,6 +42,7 @@ def read_table(path: Path, columns: list[str], method: str | None = None) -> pa.
         metadata = pq.read_metadata(path)
         coded = [name for name in TEXTS if name in _leaves(metadata)]
         with pq.ParquetFile(path, read_dictionary=coded, metadata=metadata) as file:
+            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
             wanted = columns if method is None else [*columns, "method"]
             strange = _strange(file.schema_arrow, wanted)
             if not strange:

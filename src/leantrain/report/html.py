@@ -6,42 +6,47 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from leantrain import check
 from leantrain.files import write_text
 
-from . import losses, plots, shares, table, verdict
+from . import losses, plot_selected, plots, shares, table, verdict
 from .counts import FILE as COUNTS
 from .counts import NO_LABEL, Counts, by_content, load_counts
-from .picks import Images, Strip, most_and_least, picture
+from .picks import Images, Strip, least_and_most, of_class, picture
 from .plot_kept import FILE as METRICS
 from .plot_style import looks
 from .results import FULL, Results, load
 
 NAME = "report.html"
-STRIPS = 6  # methods whose images are shown
 
 
-def write(out: Path | str, images: Images | None = None) -> Path:
+def write(out: Path | str, images: Images | None = None, show_class: str | None = None) -> Path:
     """Write ``report.html`` into the results folder `out` and give its path.
 
     Args:
         images: sample index -> its picture, uint8 of shape (H, W) or (H, W, 3). None: no pictures.
+        show_class: name of the class whose pictures are shown beside those of all; by default that of the
+            configuration, where the data have it, else the first.
 
     The file is replaced in one step: where anything fails, an earlier report stays as it was. Raises
     FileNotFoundError or ValueError, naming the file, for a folder that is missing, cut off or of another schema.
     """
     path = Path(out) / NAME
-    write_text(path, render(load(out), images))
+    write_text(path, render(load(out), images, show_class))
     return path
 
 
-def render(results: Results, images: Images | None = None) -> str:
+def render(results: Results, images: Images | None = None, show_class: str | None = None) -> str:
     """The page as text. Everything that comes from a file is escaped; the figures are ours."""
     counts = load_counts(results)
-    shown = by_content(counts or [], STRIPS)
-    drawn = plots.draw_all(results)
+    shown = by_content(counts or [], plots.SELECTED)
+    label = _label(results, counts or [], show_class)
+    drawn = plots.draw_all(results, shown)
+    classes = shares.class_table(results, counts or [])
     headline, caveat = verdict.sentences(results)
     # StrictUndefined: a name missing in the template is our mistake, not an empty spot in the page.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -63,9 +68,10 @@ def render(results: Results, images: Images | None = None) -> str:
         looks=looks(results.methods),
         # Markup: made by matplotlib from escaped text, see plots.svg
         figures={name: Markup(plots.svg(name, figure)) for name, figure in drawn.items()},
-        strips=[_strips(results, c, images) for c in shown] if images else [],
+        strips=[_strips(results, c, images, label) for c in shown] if images else [],
         left_out=[c.method for c in counts or [] if c not in shown],
-        classes=shares.class_table(results, counts or []),
+        classes=classes,
+        contrasts=plot_selected.contrasts(shown, classes),
         lost=losses.classes_lost(results, counts or []),
         class_name=results.class_name,
         has_images=images is not None,
@@ -97,22 +103,33 @@ def _facts(results: Results) -> list[str]:
     return facts + ([str(device)] if device else [])
 
 
-def _strips(results: Results, counts: Counts, images: Images) -> dict[str, Any]:
-    most, least = most_and_least(counts)
+def _label(results: Results, counts: list[Counts], show_class: str | None) -> int | None:
+    """The class whose pictures are shown; None where nothing is labelled."""
+    labels = sorted(set().union(*(np.unique(c.label).tolist() for c in counts)) - {NO_LABEL})
+    names = {results.class_name(label): label for label in labels}
+    if show_class is not None:
+        return names[check.one_of("class", show_class, names)]
+    return names.get(str(results.config.get("show_class")), labels[0] if labels else None)
 
-    def shown(strip: Strip, word: str) -> dict[str, Any]:
+
+def _strips(results: Results, counts: Counts, images: Images, label: int | None) -> dict[str, Any]:
+    def shown(strip: Strip) -> dict[str, Any]:
         pictures = [
             dataclasses.asdict(pick) | {"src": picture(images, pick.index), "name": _name(results, pick.label)}
             for pick in strip.picks
         ]
-        return {"word": word, "pictures": pictures, "alike": strip.alike}
+        return {"what": strip.what, "pictures": pictures, "alike": strip.alike}
+
+    alone = None if label is None else of_class(counts, label)
+    rows = [] if alone is None else [(f"class {_name(results, label)}", alone)]
+    rows.append(("all classes", least_and_most(counts)))
 
     return {
         "method": counts.method,
         "mean": float(counts.trained.mean()),
         "low": float(counts.trained.min()),
         "high": float(counts.trained.max()),
-        "strips": [shown(most, "most often"), shown(least, "least often")],
+        "rows": [(whose, [shown(strip) for strip in strips]) for whose, strips in rows],
     }
 
 

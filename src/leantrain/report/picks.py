@@ -1,4 +1,4 @@
-"""The most and the least often selected images, the sources' Fig. 8."""
+"""The images a method selects least and most often, or ranks nearest and remotest: the sources' Fig. 8."""
 
 import base64
 import io
@@ -25,22 +25,40 @@ class Pick:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of images. `alike` samples share the count of the strip's last image: above `picks` it is a tie."""
+    """A row of images. `alike` samples have what the strip's last image has: above `picks` it is a tie."""
 
+    what: str
     picks: list[Pick]
     alike: int
 
 
-def most_and_least(counts: Counts, many: int = 8) -> tuple[Strip, Strip]:
-    """The `many` most and least often trained samples; among equal counts the lower index comes first."""
-    rising = np.lexsort((counts.index, counts.trained))
-    falling = np.lexsort((counts.index, -counts.trained))
-    return _strip(counts, falling[:many]), _strip(counts, rising[:many])
+def least_and_most(counts: Counts, many: int = 8) -> tuple[Strip, Strip]:
+    """The `many` least and most often trained samples; among equal counts the lower index comes first."""
+    return _ends(counts, counts.trained, ("least often", "most often"), many)
 
 
-def _strip(counts: Counts, rows: np.ndarray) -> Strip:
+def of_class(counts: Counts, label: int, many: int = 8) -> tuple[Strip, Strip] | None:
+    """Of one class: the samples nearest to the prototype and remotest from it, nearest and remotest first.
+
+    Where the method knows no such distance, those least and most often trained; None where it has no such sample.
+    """
+    own = counts.take(counts.label == label)
+    if not len(own.index):
+        return None
+    known = own.take(~np.isnan(own.distance))
+    if not len(known.index):
+        return least_and_most(own, many)
+    return _ends(known, known.distance, ("nearest to the prototype", "remotest from it"), many)
+
+
+def _ends(counts: Counts, by: np.ndarray, words: tuple[str, str], many: int) -> tuple[Strip, Strip]:
+    low, high = np.lexsort((counts.index, by))[:many], np.lexsort((counts.index, -by))[:many]
+    return _strip(counts, by, low, words[0]), _strip(counts, by, high, words[1])
+
+
+def _strip(counts: Counts, by: np.ndarray, rows: np.ndarray, what: str) -> Strip:
     picks = [Pick(int(counts.index[r]), int(counts.label[r]), float(counts.trained[r])) for r in rows]
-    return Strip(picks, int((counts.trained == counts.trained[rows[-1]]).sum()))
+    return Strip(what, picks, int((by == by[rows[-1]]).sum()))
 
 
 def picture(images: Images, index: int) -> str:

@@ -8,26 +8,32 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from . import plot_accuracy, plot_kept, plot_tradeoff
+from . import plot_accuracy, plot_kept, plot_selected, plot_tradeoff
+from .counts import Counts, by_content, load_counts
 from .plot_style import RC
 from .results import Results, load
 
 Draw = Callable[[Results], Figure]
+SELECTED = 6  # methods whose choice of samples is shown
 
 
 def figures(out: Path | str) -> dict[str, Figure]:
-    """The figures of results folder `out`: ``accuracy_time``, ``boost_drop``, ``kept_share``.
+    """The figures of results folder `out`: ``accuracy_time``, ``boost_drop``, ``kept_share``, ``selected``.
 
-    ``kept_share`` is left out where the folder has no ``metrics.parquet``. Raises as `leantrain.report.load` does.
+    ``kept_share`` is left out where the folder has no ``metrics.parquet``, ``selected`` where it has no
+    ``counts.parquet`` or no method chooses by content. Raises as `leantrain.report.load` does.
     """
-    return draw_all(load(out))
+    results = load(out)
+    return draw_all(results, by_content(load_counts(results) or [], SELECTED))
 
 
-def draw_all(results: Results) -> dict[str, Figure]:
-    """`figures` of results already read."""
+def draw_all(results: Results, counts: list[Counts]) -> dict[str, Figure]:
+    """`figures` of results already read, with the methods whose choice is shown."""
     draws: dict[str, Draw] = {"accuracy_time": plot_accuracy.draw, "boost_drop": plot_tradeoff.draw}
     if (results.folder / plot_kept.FILE).exists():
         draws["kept_share"] = plot_kept.draw
+    if counts:
+        draws["selected"] = lambda results: plot_selected.draw(results, counts)
     with rc_context(RC):
         return {name: draw(results) for name, draw in draws.items()}
 

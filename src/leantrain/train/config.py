@@ -10,7 +10,7 @@ from leantrain import methods, schedule, untrusted
 from leantrain.data import conditions
 
 # What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
-REMEDIES = {"nonfinite", "unreadable"}
+REMEDIES = {"nonfinite", "unreadable", "show_class"}
 YAML_BYTES, YAML_NODES, YAML_ITEM = 10**6, 10**5, 100  # bytes, items, letters; a configuration has a few dozen lines
 
 

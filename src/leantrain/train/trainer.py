@@ -31,14 +31,20 @@ class RunResult:
     Attributes:
         facts: what ``results.json`` holds of the run, but for who asked for it.
         epochs: one dict an epoch, the rows of ``metrics.parquet``.
-        trained: (N,) int32, how often each sample was trained on.
+        samples: what became of each sample, (N,) each: ``trained``, how often it was trained on, ``loss``, the last one
+            seen (NaN before), and where the method ranks by it ``distance`` (``Selector.distances``).
         model: the trained model.
     """
 
     facts: dict[str, Any]
     epochs: list[dict[str, Any]]
-    trained: Tensor
+    samples: dict[str, Tensor]
     model: nn.Module
+
+    @property
+    def trained(self) -> Tensor:
+        """(N,) int32, how often each sample was trained on."""
+        return self.samples["trained"]
 
 
 def train(
@@ -108,7 +114,10 @@ def train(
             if after_epoch:
                 after_epoch(rows[-1])
     facts = _facts(session, selector, rows, epochs) | {"class_accuracy": per_class}
-    return RunResult(facts, rows, session.loader.ledger.trained, session.model)
+    ledger = session.loader.ledger
+    samples = {"trained": ledger.trained, "loss": ledger.loss, "distance": selector.distances()}
+    known = {name: column for name, column in samples.items() if column is not None}
+    return RunResult(facts, rows, known, session.model)
 
 
 def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""What a method trains on often and what seldom, in numbers: counts, and how hard full training finds the samples.
+
+M: samples of a method, K: bins of their counts. Losses are the last ones of full training, see ``load_counts``.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .counts import Counts
+from .plot_style import INK, looks
+from .results import Results
+from .shares import ClassTable
+
+BINS = 40  # at most
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The ends of one group of samples: how many stand in each, how often they are trained on, their mean loss."""
+
+    samples: tuple[int, int]
+    trained: tuple[float, float]
+    loss: tuple[float, float]
+
+    @property
+    def lean(self) -> float:
+        """How often the loss doubles from the least to the most often trained, cut to between -1 and 1."""
+        least, most = (max(loss, 1e-9) for loss in self.loss)
+        return min(max(math.log2(most / least), -1.0), 1.0)
+
+
+def ends(trained: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Masks (M,) of the least often trained samples, up to the lower quartile, and the most often, from the upper on.
+
+    Where both quartiles are the same count, those below it and those above it; if there are none, those at it. None
+    where all are trained on alike.
+    """
+    if not len(trained) or trained.min() == trained.max():
+        return None
+    low, high = np.quantile(trained, (0.25, 0.75))
+    if low < high:
+        return trained <= low, trained >= high
+    least, most = trained < low, trained > low
+    return (least if least.any() else trained == low), (most if most.any() else trained == low)
+
+
+def contrast(counts: Counts) -> Contrast | None:
+    """The least against the most often trained samples; None where all are alike, or losses are not known."""
+    masks = ends(counts.trained)
+    if masks is None or any(np.isnan(counts.loss[mask]).all() for mask in masks):
+        return None
+    least, most = (counts.take(mask) for mask in masks)
+    return Contrast(
+        (len(least.index), len(most.index)),
+        (float(least.trained.mean()), float(most.trained.mean())),
+        (float(np.nanmean(least.loss)), float(np.nanmean(most.loss))),
+    )
+
+
+def contrasts(counts: list[Counts], table: ClassTable | None) -> list[tuple[str, list[Contrast | None]]]:
+    """Per method `contrast` over all its samples, then within each class of `table`."""
+    labels = [] if table is None else table.labels
+    found = [(c.method, [contrast(c), *(contrast(c.take(c.label == label)) for label in labels)]) for c in counts]
+    return [(method, entries) for method, entries in found if any(entries)]
+
+
+def by_count(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges (K + 1,) of bins around whole counts; of each bin the share (K,) of samples in %, and mean loss (K,)."""
+    top = int(np.ceil(counts.trained.max())) + 1
+    edges = np.arange(0, top + 1, max(1, -(-top // BINS))) - 0.5
+    edges = edges if edges[-1] > counts.trained.max() else np.append(edges, edges[-1] + edges[1] - edges[0])
+    samples, _ = np.histogram(counts.trained, edges)
+    known = ~np.isnan(counts.loss)
+    losses, _ = np.histogram(counts.trained[known], edges, weights=counts.loss[known])
+    many, _ = np.histogram(counts.trained[known], edges)
+    with np.errstate(invalid="ignore"):
+        return edges, 100 * samples / len(counts.trained), np.where(many > 0, losses / many, np.nan)
+
+
+def draw(results: Results, counts: list[Counts]) -> Figure:
+    """Per method two panels, one above the other: the samples by their counts, and the mean loss of those."""
+    columns, rows = min(COLUMNS, len(counts)), -(-len(counts) // COLUMNS)
+    figure = Figure(figsize=(max(3.6 * columns, 5.4), 4.4 * rows), layout="constrained")
+    panels = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=(1.2, 1) * rows)
+    look = looks(results.methods)
+    for place in range(rows * columns):
+        upper, lower = panels[2 * (place // columns) : 2 * (place // columns) + 2, place % columns]
+        if place >= len(counts):
+            upper.set_axis_off()
+            lower.set_axis_off()
+            continue
+        own = counts[place]
+        edges, share, loss = by_count(own)
+        colour, middles = look[own.method].colour, (edges[:-1] + edges[1:]) / 2
+        upper.bar(middles, share, 0.9 * np.diff(edges), color=colour)
+        upper.set_title(look[own.method].label)
+        upper.set_ylabel("samples, %")
+        upper.tick_params(labelbottom=False)
+        lower.plot(middles, loss, color=colour, marker="o", markersize=4, linewidth=1.2)
+        if not np.isnan(own.loss).all():
+            lower.axhline(np.nanmean(own.loss), color=INK, linestyle=":", linewidth=1)
+        lower.set_ylim(bottom=0)
+        lower.set_ylabel("loss of full training")
+        lower.set_xlabel("times back-propagated")
+        for axes in (upper, lower):
+            axes.set_xlim(edges[0], edges[-1])
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
