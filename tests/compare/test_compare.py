@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def test_counts_hold_together(finished):
             mine = [row for row in rows if row["run"] == f"{run['method']}-seed{run['seed']}"]
             assert sum(row["trained"] for row in mine) == run["backward_samples"]
             assert [row["index"] for row in mine] == list(range(120))
+
+
+def test_what_is_kept_of_each_sample(finished, digits):
+    out, _ = finished
+    rows = pq.read_table(out / "counts.parquet").to_pylist()
+    known = {row["run"] for row in rows if row["distance"] is not None}
+    assert known == {"ids+adonis-seed0", "ids+adonis-seed1"}
+    again = experiment_module.train(config(), digits, "ids+adonis", 1)
+    mine = [row for row in rows if row["run"] == "ids+adonis-seed1"]
+    for name in ("trained", "loss", "distance"):
+        values = [math.nan if row[name] is None else row[name] for row in mine]
+        assert values == pytest.approx(again.samples[name].tolist(), nan_ok=True)
+    plain = [row["loss"] for row in rows if row["run"] == "full-seed0"]
+    assert all(loss > 0 for loss in plain)
 
 
 def test_boosts_are_ratios_of_the_steady_seconds(finished):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from leantrain import IDS, RPD, RS2, SB, Adonis, Batch, Plan, Selector, StaleSB
+from leantrain import IDS, RPD, RS2, SB, Adonis, Batch, ClassFloor, Plan, Selector, StaleSB
 from toys import METHODS, SIZE, embedding, flat, run_epoch, setup, wrapped
 
 
@@ -115,3 +115,12 @@ def test_settings_of_three_parts_keep_all_three() -> None:
 def test_only_selectors_compose() -> None:
     with pytest.raises(TypeError):
         RPD() | 3
+
+
+def test_distances_are_those_of_the_part_that_has_them() -> None:
+    alone = setup(IDS(features=embedding(), switch_epoch=4), targets=torch.zeros(SIZE, dtype=torch.int64))
+    for make in (lambda part: part | RPD(), lambda part: RPD() | part, lambda part: ClassFloor(part, 0.1)):
+        whole = make(IDS(features=embedding(), switch_epoch=4))
+        setup(whole, targets=torch.zeros(SIZE, dtype=torch.int64))
+        assert torch.equal(whole.distances(), alone.distances())
+    assert setup(RPD() | RS2()).distances() is None

@@ -242,3 +242,12 @@ def test_wrong_outlook_settings(settings: dict[str, Any], text: str) -> None:
 def test_several_shares_need_the_length_of_the_training() -> None:
     with pytest.raises(ValueError, match=r"share of the training.*epochs=90"):
         setup(ids(switch_epoch=(0.3, 0.6)), epochs=None, targets=LABELS)
+
+
+def test_what_it_ranks_by_is_told_once_known() -> None:
+    selector = setup(ids(features=embedding, start_epoch=1), targets=LABELS)
+    selector.plan(0, torch.arange(SIZE))
+    assert selector.distances() is None
+    selector.plan(1, torch.arange(SIZE))
+    expected = reference.distances(embedding().tolist(), LABELS.tolist())
+    assert selector.distances().tolist() == pytest.approx(expected, rel=1e-5)

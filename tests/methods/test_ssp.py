@@ -232,3 +232,15 @@ def test_settings_leave_the_features_out() -> None:
         "class_balance": 0.0,
         "start_epoch": 0,
     }
+
+
+def test_what_it_ranks_by_is_told_and_saved() -> None:
+    for hard in (True, False):
+        selector = setup(ssp(features=embedding, hard=hard, keep_ratio=0.3), targets=LABELS)
+        assert selector.distances() is None
+        kept = set(selector.plan(0, torch.arange(SIZE)).indices.tolist())
+        away = selector.distances().tolist()
+        assert kept == set(sorted(range(SIZE), key=lambda i: away[i], reverse=hard)[: len(kept)])
+        other = setup(ssp(features=embedding, hard=hard, keep_ratio=0.3), targets=LABELS)
+        other.load_state_dict(selector.state_dict())
+        assert other.distances().tolist() == away

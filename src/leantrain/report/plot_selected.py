@@ -84,30 +84,32 @@ def by_count(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def draw(results: Results, counts: list[Counts]) -> Figure:
     """Per method two panels, one above the other: the samples by their counts, and the mean loss of those."""
-    columns, rows = min(COLUMNS, len(counts)), -(-len(counts) // COLUMNS)
+    rows = -(-len(counts) // COLUMNS)
+    columns = -(-len(counts) // rows)
     figure = Figure(figsize=(max(3.6 * columns, 5.4), 4.4 * rows), layout="constrained")
     panels = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=(1.2, 1) * rows)
-    look = looks(results.methods)
+    look, binned = looks(results.methods), [by_count(own) for own in counts]
+    highest = [1.08 * max(np.nanmax(found[part], initial=1e-9) for found in binned) for part in (1, 2)]
     for place in range(rows * columns):
-        upper, lower = panels[2 * (place // columns) : 2 * (place // columns) + 2, place % columns]
+        row, column = 2 * (place // columns), place % columns
+        pair = panels[row : row + 2, column]
         if place >= len(counts):
-            upper.set_axis_off()
-            lower.set_axis_off()
+            pair[0].set_axis_off()
+            pair[1].set_axis_off()
             continue
-        own = counts[place]
-        edges, share, loss = by_count(own)
-        colour, middles = look[own.method].colour, (edges[:-1] + edges[1:]) / 2
-        upper.bar(middles, share, 0.9 * np.diff(edges), color=colour)
-        upper.set_title(look[own.method].label)
-        upper.set_ylabel("samples, %")
-        upper.tick_params(labelbottom=False)
-        lower.plot(middles, loss, color=colour, marker="o", markersize=4, linewidth=1.2)
-        if not np.isnan(own.loss).all():
-            lower.axhline(np.nanmean(own.loss), color=INK, linestyle=":", linewidth=1)
-        lower.set_ylim(bottom=0)
-        lower.set_ylabel("loss of full training")
-        lower.set_xlabel("times back-propagated")
-        for axes in (upper, lower):
+        own, (edges, share, loss) = counts[place], binned[place]
+        colour, middles, known = look[own.method].colour, (edges[:-1] + edges[1:]) / 2, ~np.isnan(loss)
+        pair[0].bar(middles, share, 0.9 * np.diff(edges), color=colour)
+        pair[0].set_title(look[own.method].label)
+        pair[1].plot(middles[known], loss[known], color=colour, marker="o", markersize=4, linewidth=1.2)
+        if known.any():
+            pair[1].axhline(np.nanmean(own.loss), color=INK, linestyle=":", linewidth=1)
+        pair[1].set_xlabel("times back-propagated")
+        for axes, top, what in zip(pair, highest, ("samples, %", "loss of full training"), strict=True):
+            axes.set_ylim(0, top)
             axes.set_xlim(edges[0], edges[-1])
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_ylabel(what if column == 0 else "")
+            axes.tick_params(labelleft=column == 0)
+        pair[0].tick_params(labelbottom=False)
     return figure
