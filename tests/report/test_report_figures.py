@@ -183,7 +183,7 @@ def test_saved_figures_are_png_at_150_dpi(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, samples=60)
     before = dict(matplotlib.rcParams)
     paths = report.save_figures(tmp_path, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["accuracy_time.png", "boost_drop.png", "kept_share.png", "selected.png"]
+    assert [path.name for path in paths] == ["accuracy_time.png", "boost_drop.png", "kept_share.png"]
     for path, figure in zip(paths, report.figures(tmp_path).values(), strict=True):
         with Image.open(path) as image:
             assert image.size == pytest.approx(tuple(150 * figure.get_size_inches()), abs=1)

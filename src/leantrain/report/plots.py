@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -20,8 +21,8 @@ SELECTED = 6  # methods whose choice of samples is shown
 def figures(out: Path | str) -> dict[str, Figure]:
     """The figures of results folder `out`: ``accuracy_time``, ``boost_drop``, ``kept_share``, ``selected``.
 
-    ``kept_share`` is left out where the folder has no ``metrics.parquet``, ``selected`` where it has no
-    ``counts.parquet`` or no method chooses by content. Raises as `leantrain.report.load` does.
+    ``kept_share`` is left out where the folder has no ``metrics.parquet``, ``selected`` where no method
+    chooses by content or ``counts.parquet`` lacks the losses. Raises as `leantrain.report.load` does.
     """
     results = load(out)
     return draw_all(results, by_content(load_counts(results) or [], SELECTED))
@@ -32,7 +33,7 @@ def draw_all(results: Results, counts: list[Counts]) -> dict[str, Figure]:
     draws: dict[str, Draw] = {"accuracy_time": plot_accuracy.draw, "boost_drop": plot_tradeoff.draw}
     if (results.folder / plot_kept.FILE).exists():
         draws["kept_share"] = plot_kept.draw
-    if counts:
+    if any(np.isfinite(own.loss).any() for own in counts):
         draws["selected"] = lambda results: plot_selected.draw(results, counts)
     with rc_context(RC):
         return {name: draw(results) for name, draw in draws.items()}
