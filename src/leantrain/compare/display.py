@@ -207,7 +207,7 @@ def forecasts(found: forecast.Estimate) -> Table:
     for row in found.forecasts:
         shown.add_row(*forecast.cells(row))
     shown.caption = (
-        "trained, scored, loaded: samples, of the data set times the epochs. epoch, training: time of one, and of all.\n"
+        "trained, scored, loaded: shares of the data set times the epochs. epoch, training: time of one, and all.\n"
         "before: pre-processing, counted in the boost with it. bound: what takes most of the time.\n"
         "same time: epochs of full training that take as long. ~ hangs on losses."
     )
