@@ -6,6 +6,7 @@ whose operations on so few numbers take half as long as torch's.
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -37,11 +38,11 @@ class Adonis(Recycling):
         rule: number of bins: ``"sturges"``, ``"sqrt"`` or ``"rice"``.
         sigma: the histogram covers the history's mean +- sigma standard deviations.
         stale_epochs: eta, for how many epochs a loss counts as current. 1 scores in every epoch, 3 in every third;
-            the epochs between are decided from stored losses, before loading.
+            the epochs between are decided from stored losses, before loading. None: 3, or 1 with ``score="recycle"``.
         theta: a bin counts when its share of the histogram is above theta; ``"auto"`` picks the threshold that leaves
             ``keep_ratio`` of the samples.
-        alpha: share of a batch's candidates that is kept, drawn at random. None: 0.3 (Appendix B), or 1 with
-            ``theta="auto"``.
+        alpha: share of a batch's candidates that is kept, drawn at random. None: 1 with ``theta="auto"``, or 0.3
+            (Appendix B).
         keep_ratio: with ``theta="auto"``, the wanted share of all samples, after alpha; without it, of no effect. Where
             sigma clips too many of the losses it is out of reach, and ``report()`` counts the batches.
         start_epoch: omega, the number of epochs at the start that train on everything (Algorithm 1 counts from 1).
@@ -68,14 +69,17 @@ class Adonis(Recycling):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {
+        "paper": {"history": 512, "rule": "sqrt", "sigma": 1.0, "stale_epochs": 1, "theta": 0.12, "alpha": 0.3}
+    }
 
     history: int = 512
-    rule: Literal["sturges", "sqrt", "rice"] = "sqrt"
-    sigma: float = 1.0
-    stale_epochs: int = 1
-    theta: float | Literal["auto"] = 0.12
+    rule: Literal["sturges", "sqrt", "rice"] = "sturges"
+    sigma: float = 2.0
+    stale_epochs: int | None = None
+    theta: float | Literal["auto"] = "auto"
     alpha: float | None = None
-    keep_ratio: float = 0.5
+    keep_ratio: float = 0.6
     half_life: float | None = None
     scoring_batches: int = 1
 
@@ -84,6 +88,8 @@ class Adonis(Recycling):
         check.integer("history", self.history, least=2)
         check.one_of("rule", self.rule, RULES)
         check.positive("sigma", self.sigma)
+        if self.stale_epochs is None:
+            self.stale_epochs = 1 if self.score == "recycle" else 3
         check.integer("stale_epochs", self.stale_epochs, least=1)
         if self.score == "recycle" and self.stale_epochs != 1:
             raise ValueError(
@@ -102,7 +108,7 @@ class Adonis(Recycling):
         if auto and self.keep_ratio > self.alpha:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} cannot be reached: of the candidates only alpha={self.alpha} is kept. "
-                "Raise alpha to keep_ratio or above."
+                "Raise alpha to keep_ratio or above, or name a theta."
             )
 
     def setup(self, run: Run) -> None:
