@@ -230,9 +230,11 @@ def test_the_state_holds_the_ages() -> None:
         assert judge(first, losses, number) == judge(second, losses, number)
 
 
-@pytest.mark.parametrize(("theta", "alpha"), [(0.12, 0.3), ("auto", 1.0)])
-def test_alpha_by_default(theta: Any, alpha: float) -> None:
-    assert Adonis(theta=theta).alpha == alpha
+@pytest.mark.parametrize(
+    ("theta", "keep_ratio", "alpha"), [(0.12, 0.6, 0.3), ("auto", 0.6, 0.7), ("auto", 0.35, 0.45), ("auto", 0.95, 1.0)]
+)
+def test_alpha_by_default(theta: Any, keep_ratio: float, alpha: float) -> None:
+    assert Adonis(theta=theta, keep_ratio=keep_ratio).alpha == alpha
 
 
 @pytest.mark.parametrize(("score", "expected"), [("pass", 3), ("recycle", 1)])

@@ -41,8 +41,8 @@ class Adonis(Recycling):
             the epochs between are decided from stored losses, before loading. None: 3, or 1 with ``score="recycle"``.
         theta: a bin counts when its share of the histogram is above theta; ``"auto"`` picks the threshold that leaves
             ``keep_ratio`` of the samples.
-        alpha: share of a batch's candidates that is kept, drawn at random. None: 1 with ``theta="auto"``, or 0.3
-            (Appendix B).
+        alpha: share of a batch's candidates that is kept, drawn at random. None: with ``theta="auto"``
+            ``keep_ratio`` + 0.1, at most 1, so that only the emptiest bins are left out; otherwise 0.3 (Appendix B).
         keep_ratio: with ``theta="auto"``, the wanted share of all samples, after alpha; without it, of no effect. Where
             sigma clips too many of the losses it is out of reach, and ``report()`` counts the batches.
         start_epoch: omega, the number of epochs at the start that train on everything (Algorithm 1 counts from 1).
@@ -103,8 +103,10 @@ class Adonis(Recycling):
             check.one_of("theta", self.theta, ["auto"])
         else:
             check.fraction("theta", self.theta, zero=True, one=False)
-        self.alpha = check.fraction("alpha", (1.0 if auto else 0.3) if self.alpha is None else self.alpha)
         check.fraction("keep_ratio", self.keep_ratio)
+        if self.alpha is None:
+            self.alpha = min(1.0, round(self.keep_ratio + 0.1, 6)) if auto else 0.3
+        check.fraction("alpha", self.alpha)
         if auto and self.keep_ratio > self.alpha:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} cannot be reached: of the candidates only alpha={self.alpha} is kept. "
