@@ -50,11 +50,12 @@ def main() -> None:
     if not options.peer:
         print("No --peer given: the paper's formula, sample by sample, stands in for the authors' calculator.")
     check_same_probabilities(calculator, stream)
+    auto = {"theta": "auto", "alpha": 1.0, "keep_ratio": 0.5}
     selectors = {
-        "ADONIS, history 512": Adonis(history=512),
-        "ADONIS, history 1024": Adonis(history=1024),
-        "ADONIS, theta auto, history 512": Adonis(history=512, theta="auto"),
-        "ADONIS, theta auto, half life, history 512": Adonis(history=512, theta="auto", half_life=3),
+        "ADONIS, history 512": Adonis.preset("paper"),
+        "ADONIS, history 1024": Adonis.preset("paper", history=1024),
+        "ADONIS, theta auto, history 512": Adonis.preset("paper", **auto),
+        "ADONIS, theta auto, half life, history 512": Adonis.preset("paper", half_life=3, **auto),
         "SB, history 1024": SB(history=1024),
     }
     sides: dict[str, Callable[[], object]] = {name: decision(own, stream) for name, own in selectors.items()}

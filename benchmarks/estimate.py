@@ -46,7 +46,7 @@ def main() -> None:
         epochs=options.epochs,
         methods=("full", *METHODS),
         device="cpu",
-        settings={"adonis": {"theta": "auto"}},
+        settings={"adonis": {"alpha": 1.0, "keep_ratio": 0.5, "sigma": 1.0, "rule": "sqrt", "stale_epochs": 1}},
     )
     images = data.load(config.data, limit=config.limit)
     start, start_cpu = time.perf_counter(), time.process_time()

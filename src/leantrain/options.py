@@ -32,7 +32,7 @@ Workers = Annotated[int | None, typer.Option(help="DataLoader worker processes [
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads that torch uses [default: all cores]")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.theta=auto; repeatable"),
+    typer.Option("--set", help="METHOD.SETTING=VALUE, e.g. adonis.sigma=1.5; repeatable"),
 ]
 Floor = Annotated[float | None, typer.Option(help="share of each class that every method keeps")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with any of these settings; flags win over it")]
@@ -72,7 +72,7 @@ def _pair(text: str) -> tuple[str, str, Any]:
     name, equals, value = text.partition("=")
     method, dot, setting = name.partition(".")
     if not (equals and dot and method and setting):
-        raise ValueError(f"--set {text!r} must read METHOD.SETTING=VALUE, for example --set adonis.theta=auto.")
+        raise ValueError(f"--set {text!r} must read METHOD.SETTING=VALUE, for example --set adonis.sigma=1.5.")
     return method, setting, parse_yaml(value)
 
 

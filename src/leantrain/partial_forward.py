@@ -23,7 +23,7 @@ LEAST = 2  # samples that go deeper whatever the method says: BatchNorm finds no
 class PartialForward:
     """The training loss of a batch's kept samples, which an online method chooses at a cut within the network::
 
-        partial = PartialForward(model, F.cross_entropy, cut="layer2", selector=Adonis(theta="auto", start_epoch=1))
+        partial = PartialForward(model, F.cross_entropy, cut="layer2", selector=Adonis(start_epoch=1))
         for epoch in range(epochs):
             for x, y in loader:
                 loss = partial(x, y, epoch=epoch)

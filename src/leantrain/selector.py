@@ -10,12 +10,14 @@ N = size of the data set, M = samples of an epoch's plan, B = samples of an orig
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from leantrain import check
 from leantrain.ledger import Ledger
 from leantrain.memory import Part, check_fits
 
@@ -141,6 +143,7 @@ class Selector:
     ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
 
     Attributes:
+        presets: settings by name, for example those that the paper printed; see ``preset``.
         refill: whether kept samples wait in the open batch until it is full. False: what is kept of a batch is trained
             on at once, as a smaller batch.
         scale_factor: below 1, images are resized by it for the scoring pass.
@@ -148,10 +151,17 @@ class Selector:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {}
     refill: bool = True
     scale_factor: float = 1.0
     scoring_batches: int = 1
     run: Run
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The method with its settings called ``name``, and ``changes`` on top: ``Adonis.preset("paper", sigma=2)``."""
+        check.one_of(f"preset of {cls.__name__}", name, cls.presets)
+        return cls(**(cls.presets[name] | changes))
 
     def setup(self, run: Run) -> None:
         """Called once by ``wrap``. Overrides call it first and check here what only the run can tell.

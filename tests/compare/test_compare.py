@@ -150,6 +150,15 @@ class Stopped(Exception):
     pass
 
 
+def test_a_comparison_tested_at_the_end_only_resumes(digits, tmp_path):
+    """Its finished runs hold no accuracy for the epochs before the last."""
+    settings = config(methods=("rpd",), control="line", line=[0.5], evaluate="end", epochs=2)
+    before = compare(settings, digits, tmp_path / "out")
+    after = compare(settings, digits, tmp_path / "out", resume=True)
+    assert [point["accuracy"] for point in after["runs"][0]["trajectory"]][:-1] == [None]
+    assert after["runs"] == before["runs"]
+
+
 def test_an_interrupted_comparison_resumes_without_running_again(digits, tmp_path, monkeypatch):
     ran = []
     real = experiment_module.train

@@ -19,7 +19,7 @@ from target import Target, file, writing
 from leantrain import checkpoint, data, recording, replay, trees
 from leantrain.compare import experiment, store
 from leantrain.compare.config import CompareConfig
-from leantrain.embed import extractors
+from leantrain.embed import published
 from leantrain.embed.features import Features
 from leantrain.ledger import Ledger
 from leantrain.report import counts, html, plot_kept
@@ -124,9 +124,9 @@ def _weights(folder: Path) -> dict[str, Target]:
     torch.save(weights, zipped)
     torch.save(weights, old, _use_new_zipfile_serialization=False)
     return {
-        "weights, safetensors": file(new, lambda: extractors._read(new), mutate.tensors),
-        "weights, pth": file(zipped, lambda: extractors._read(zipped), mutate.zipped),
-        "weights, old pth": file(old, lambda: extractors._read(old)),
+        "weights, safetensors": file(new, lambda: published._read(new, "a model", "its place"), mutate.tensors),
+        "weights, pth": file(zipped, lambda: published._read(zipped, "a model", "its place"), mutate.zipped),
+        "weights, old pth": file(old, lambda: published._read(old, "a model", "its place")),
     }
 
 

@@ -26,7 +26,7 @@ from leantrain.compare.config import CompareConfig
 from leantrain.compare.experiment import Job
 from leantrain.compare.store import Store, _read_column, read_json
 from leantrain.data import cifar, decode
-from leantrain.embed import extractors
+from leantrain.embed import published
 from leantrain.embed.features import Features
 from leantrain.report import counts, plot_kept, results
 from leantrain.train.config import parse_yaml, read_yaml
@@ -442,10 +442,10 @@ def test_weights_run_no_code(tmp_path: Path) -> None:
     file, evidence = tmp_path / "w.pth", tmp_path / "evidence"
     torch.save({"a": Evidence(evidence)}, file)
     with pytest.raises(ValueError, match=r"w\.pth is not a readable file of weights"):
-        extractors._read(file)
+        published._read(file, "a model", "its place")
     file.write_bytes(pickle.dumps(Evidence(evidence)))
     with pytest.raises(ValueError, match=r"w\.pth is not a readable file of weights"):
-        extractors._read(file)
+        published._read(file, "a model", "its place")
     assert not evidence.exists()
 
 

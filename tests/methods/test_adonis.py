@@ -64,7 +64,7 @@ def test_kept_are_alpha_of_the_candidates(
     shape: str, seed: int, sizes: list[int], theta: Any, alpha: str, share: float
 ) -> None:
     keep_ratio = round(share * float(alpha), 4)
-    ours = setup(Adonis(theta=theta, alpha=float(alpha), keep_ratio=keep_ratio))
+    ours = setup(Adonis.preset("paper", theta=theta, alpha=float(alpha), keep_ratio=keep_ratio))
     slow = reference.Adonis(theta=theta, alpha=alpha, keep_ratio=keep_ratio)
     for number, losses in enumerate(batches_of(shape, seed, sizes)):
         candidates, count = slow.judge(losses.tolist())
@@ -115,8 +115,8 @@ def test_when_no_bin_passes_the_fullest_counts_and_it_is_reported() -> None:
 def test_theta_is_a_strict_bound() -> None:
     """Four values, sqrt rule: two bins that hold half of the values each, not more than half."""
     losses = torch.tensor([1.0, 1.1, 2.9, 3.0])
-    assert judge(setup(Adonis(theta=0.49, alpha=1.0, sigma=3.0)), losses) == [0, 1, 2, 3]
-    strict = setup(Adonis(theta=0.5, alpha=1.0, sigma=3.0))
+    assert judge(setup(Adonis(theta=0.49, alpha=1.0, sigma=3.0, rule="sqrt")), losses) == [0, 1, 2, 3]
+    strict = setup(Adonis(theta=0.5, alpha=1.0, sigma=3.0, rule="sqrt"))
     judge(strict, losses)
     assert strict.report()["batches_without_a_bin_above_theta"] == 1
 
@@ -124,7 +124,7 @@ def test_theta_is_a_strict_bound() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-30, 7.3, 1e6])
 @pytest.mark.parametrize("rule", ["sturges", "sqrt", "rice"])
 def test_equal_losses_are_all_candidates(value: float, rule: str) -> None:
-    selector = setup(Adonis(alpha=1.0, rule=rule))
+    selector = setup(Adonis(theta=0.12, alpha=1.0, rule=rule))
     for _ in range(3):
         assert judge(selector, torch.full((7,), value)) == list(range(7))
 
@@ -183,7 +183,7 @@ def test_recent_losses_count_more(shape: str, seed: int, theta: Any, **settings:
 def test_after_a_jump_the_recent_level_counts() -> None:
     """40 batches at 1, then one at 3: without weights the many old losses win and clip the new ones away."""
     old, new = torch.linspace(0.9, 1.1, 16), torch.linspace(2.9, 3.1, 16)
-    plain, recent = (setup(Adonis(theta=0.0, alpha=1.0, half_life=half_life)) for half_life in (None, 0.02))
+    plain, recent = (setup(Adonis(theta=0.0, alpha=1.0, sigma=1.0, half_life=half_life)) for half_life in (None, 0.02))
     for number in range(40):
         judge(plain, old, number)
         judge(recent, old, number)
@@ -230,11 +230,30 @@ def test_the_state_holds_the_ages() -> None:
         assert judge(first, losses, number) == judge(second, losses, number)
 
 
-@pytest.mark.parametrize(("theta", "alpha"), [(0.12, 0.3), ("auto", 1.0)])
-def test_alpha_by_default(theta: Any, alpha: float) -> None:
-    assert Adonis(theta=theta).alpha == alpha
+@pytest.mark.parametrize(
+    ("theta", "keep_ratio", "alpha"), [(0.12, 0.6, 0.3), ("auto", 0.6, 0.7), ("auto", 0.35, 0.45), ("auto", 0.95, 1.0)]
+)
+def test_alpha_by_default(theta: Any, keep_ratio: float, alpha: float) -> None:
+    assert Adonis(theta=theta, keep_ratio=keep_ratio).alpha == alpha
 
 
-def test_table_a2_defaults() -> None:
+@pytest.mark.parametrize(("score", "expected"), [("pass", 3), ("recycle", 1)])
+def test_stale_epochs_by_default(score: Any, expected: int) -> None:
+    assert Adonis(score=score).stale_epochs == expected
+
+
+def test_table_a2_is_the_preset_paper() -> None:
     expected = {"history": 512, "rule": "sqrt", "sigma": 1.0, "stale_epochs": 1, "theta": 0.12, "alpha": 0.3}
-    assert Adonis().settings().items() >= expected.items()
+    assert Adonis.preset("paper").settings().items() >= expected.items()
+    assert Adonis.preset("paper", sigma=2.0).settings().items() >= (expected | {"sigma": 2.0}).items()
+
+
+def test_the_defaults_train_where_those_of_table_a2_stall() -> None:
+    """Losses that spread: no bin of sqrt's 23 passes a share of 0.12, so the fullest counts; by default 60 % are kept."""
+    rng = np.random.default_rng(0)
+    batches = [torch.tensor(rng.gamma(2.0, size=64), dtype=torch.float32) for _ in range(30)]
+    paper, ours = setup(Adonis.preset("paper")), setup(Adonis())
+    kept = [sum(len(judge(selector, losses, i)) for i, losses in enumerate(batches)) for selector in (paper, ours)]
+    assert paper.report()["batches_without_a_bin_above_theta"] > 15
+    assert kept[0] / (30 * 64) < 0.1
+    assert kept[1] / (30 * 64) == pytest.approx(0.6, abs=0.04)

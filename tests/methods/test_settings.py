@@ -123,6 +123,21 @@ def test_a_labelled_method_has_its_own_settings_on_top() -> None:
         make("sb@long", {"sb@long": {"histry": 3}})
 
 
+def test_a_label_may_name_a_preset_of_the_method() -> None:
+    """Over the settings of the method, and under those of the label."""
+    printed = Adonis.preset("paper").settings()
+    assert printed != Adonis().settings()
+    assert make("adonis@paper").settings() == printed
+    assert make("adonis@paper", {"adonis": {"theta": 0.3, "half_life": 4.0}}).settings() == printed | {"half_life": 4.0}
+    assert make("adonis@paper", {"adonis@paper": {"theta": 0.3}}).settings() == printed | {"theta": 0.3}
+    with pytest.raises(ValueError, match=r"adonis@papers has no settings of its own.*Or name a preset: paper\."):
+        make("adonis@papers")
+    with pytest.raises(ValueError, match=r"Unknown preset of Adonis 'papers'. Did you mean 'paper'"):
+        Adonis.preset("papers")
+    with pytest.raises(ValueError, match=r"Unknown preset of RPD 'paper'"):
+        RPD.preset("paper")
+
+
 def test_make_composes_left_to_right() -> None:
     made = make("rpd + rs2 + adonis", {"adonis": {"theta": "auto"}, "rs2": {"keep_ratio": 0.3}})
     assert isinstance(made, Chain)

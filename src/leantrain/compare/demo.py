@@ -10,6 +10,4 @@ DEMO = CompareConfig(
     seeds=(0, 1),
     epochs=15,
     batch_size=64,
-    # Few bins pass ADONIS's printed theta; see its doc card.
-    settings={"adonis": {"theta": "auto", "keep_ratio": 0.6, "sigma": 2.0, "stale_epochs": 3, "rule": "sturges"}},
 )

@@ -35,7 +35,7 @@ class _Costs(BaseModel):
 class _Point(BaseModel):
     epoch: _Amount
     train_seconds: _Amount
-    accuracy: _Share
+    accuracy: _Share | None  # tested after the last epoch only: of all others none
 
 
 class _Aside(BaseModel):

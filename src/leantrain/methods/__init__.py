@@ -67,10 +67,12 @@ def kind(part: str) -> str:
 
 
 def settings_of(part: str, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Those of the method, and over them those of the part's label."""
-    if part != kind(part) and part not in settings:
-        raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.")
-    return settings.get(kind(part), {}) | settings.get(part, {})
+    """Those of the method, over them the preset that the part's label names, over these the label's own."""
+    label, presets = part.partition("@")[2], METHODS[kind(part)].presets
+    if label and part not in settings and label not in presets:
+        known = f" Or name a preset: {', '.join(presets)}." if presets else ""
+        raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.{known}")
+    return settings.get(kind(part), {}) | presets.get(label, {}) | settings.get(part, {})
 
 
 def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Selector:
@@ -79,6 +81,7 @@ def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Select
     Args:
         settings: keyword arguments by method name, for example ``{"adonis": {"theta": "auto"}}``. With
             ``{"ids@cosine": {"distance": "cosine"}}``, ``"ids@cosine"`` is IDS with these on top of those of ``"ids"``.
+            ``"adonis@paper"`` needs none: it is ``Adonis.preset("paper")``.
     """
     settings = settings or {}
     for known in settings:

@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     given = content.get("settings") or {}
     if not isinstance(given, dict) or not all(isinstance(values, dict) for values in given.values()):
         raise ValueError(
-            f"{path}: settings must hold values by method and setting, such as {{adonis: {{theta: auto}}}}."
+            f"{path}: settings must hold values by method and setting, such as {{adonis: {{sigma: 1.5}}}}."
         )
     return content
 

@@ -75,7 +75,7 @@ def _model(config: TrainConfig, data: ImageData) -> nn.Module:
 
 
 def named_extractor(name: str, device: torch.device | str = "cpu") -> Penultimate:
-    """The extractor that a setting names: a torchvision model, or ``MODEL:FILE`` with weights from a file.
+    """The extractor that a setting names: of ``embed.pretrained``, or ``MODEL:FILE`` with weights from a file.
 
     Raises:
         ValueError, OSError: unknown model, or weights that are not to be had.
