@@ -59,8 +59,8 @@ def main() -> None:
     bare, empty = result["epoch"]["bare"], result["epoch_without_a_model"]
     for name in list(made)[1:]:
         added = empty[name]["cpu_median_s"] - empty["bare"]["cpu_median_s"]
-        result["epoch"][name]["more_time"] = ratio(result["epoch"], name, "bare") - 1
-        result["epoch"][name]["more_cpu_time"] = result["epoch"][name]["cpu_median_s"] / bare["cpu_median_s"] - 1
+        result["epoch"][name]["more_time"] = result["epoch"][name]["median_s"] / bare["median_s"] - 1
+        result["epoch"][name]["more_cpu_time"] = ratio(result["epoch"], name, "bare") - 1
         empty[name] |= {"added_us_a_batch": 1e6 * added / batches, "share_of_the_epoch": added / bare["cpu_median_s"]}
         print(f"{name}: {1e6 * added / batches:.0f} us a batch, {added / bare['cpu_median_s']:.2%} of the bare epoch")
     finish(options.out, result)

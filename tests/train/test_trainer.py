@@ -77,8 +77,9 @@ def test_options(digits, options):
     assert all(value.isfinite().all() for value in result.model.state_dict().values())
 
 
-def test_scores_on_the_cpu_in_chunks(digits, monkeypatch):
-    """Batches of 64, of which Adonis judges two joined: never more than ``CHUNK`` samples in a scoring pass."""
+@pytest.mark.parametrize(("precision", "chunk"), [("fp32", CHUNK), ("bf16", 2 * CHUNK)])
+def test_scores_on_the_cpu_in_chunks(digits, monkeypatch, precision, chunk):
+    """Batches of 64, of which Adonis judges two joined: never more than ``chunk`` samples in a scoring pass."""
     rows = []
 
     def counted(model, *given):
@@ -87,9 +88,9 @@ def test_scores_on_the_cpu_in_chunks(digits, monkeypatch):
 
     build = models.build
     monkeypatch.setattr(models, "build", lambda *a, **k: hooked(build(*a, **k), counted))
-    settings = config(epochs=1, batch_size=64, settings={"adonis": {"scoring_batches": 2}})
+    settings = config(epochs=1, batch_size=64, precision=precision, settings={"adonis": {"scoring_batches": 2}})
     result = train(settings, digits, "adonis", seed=0, evaluate=False)
-    assert (sum(rows), max(rows)) == (150, CHUNK)
+    assert (sum(rows), max(rows)) == (150, chunk)
     assert result.facts["scored_samples"] == 150
 
 

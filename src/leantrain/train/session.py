@@ -31,7 +31,7 @@ from leantrain.train.config import TrainConfig
 from leantrain.train.resident import Resident, place, whole
 from leantrain.wrapping import wrap
 
-CHUNK = 32  # samples that a CPU scores at once; see results/benchmarks/scoring-forward.json
+CHUNK = 32  # samples that a CPU scores at once in fp32; see results/benchmarks/scoring-forward.json
 
 
 @dataclass
@@ -260,7 +260,9 @@ class Session:
 
     def _chunk(self) -> int | None:
         """Not on several ranks: DDP exchanges buffers in each pass, so all would need the same number of passes."""
-        return CHUNK if self.fabric.device.type == "cpu" and self.ranks.count == 1 else None
+        if self.fabric.device.type != "cpu" or self.ranks.count > 1:
+            return None
+        return CHUNK if self.config.precision == "fp32" else 2 * CHUNK  # the same in bytes
 
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
