@@ -4,8 +4,8 @@
 
 A backward pass takes twice as long as a forward pass, so a method that makes f forward and b backward passes for each
 one of full training promises a boost of 3 / (f + 2 b). Pre-processing is left out of both; the gradient passes of
-Grad-Match count among the forward passes, and not as deciding. Libraries are loaded before (scikit-learn, for SSP, takes
-a second). Every few methods full training runs again; a method is held against the two such runs around it.
+Grad-Match count among the forward passes, and not as deciding. Libraries are loaded before: SSP's scikit-learn takes a
+second. Every few methods full training runs again; a method is held against the two such runs around it.
 """
 
 import argparse

@@ -48,7 +48,13 @@ def main() -> None:
     for name in options.models.split(","):
         found[name] = measure(name, options.rounds, name in options.compile.split(","))
         show(name, found[name])
-    facts = {"note": options.note, "targets": {"times_faster": 1.6}, "rounds": options.rounds, "seed": 0, "chunk": CHUNK}
+    facts = {
+        "note": options.note,
+        "targets": {"times_faster": 1.6},
+        "rounds": options.rounds,
+        "seed": 0,
+        "chunk": CHUNK,
+    }
     write_json(options.out, facts | {"models": found, "environment": describe("cpu")})
 
 
