@@ -185,9 +185,10 @@ def histogram(
         std = math.sqrt(weights @ (away * away) / total)
     # The mean of equal values can be off by a rounding error, which must not clip all of them away.
     inside = away <= sigma * std + 1e-9 * abs(mean)
-    nearest = away.argmin()  # the only one kept of two far-apart clusters with a small sigma
-    inside[nearest] = True
     kept = values[inside]
+    if not len(kept):  # two far-apart clusters and a small sigma: keep what lies nearest the mean
+        inside[away.argmin()] = True
+        kept = values[inside]
     low, high = kept.item(kept.argmin()), kept.item(kept.argmax())  # min() and max() take four times as long
     bins = RULES[rule](len(kept))
     weights = weights if weights is None else weights[inside]
