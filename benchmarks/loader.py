@@ -3,9 +3,8 @@
     python benchmarks/loader.py --data parquet:DIR --limit 8000 --out results/benchmarks/loader.json
 
 Images lie in memory as uint8; the step is a small ResNet's, in a plain loop. Epochs of the sides take turns. As the
-difference is far below the noise of a shared machine, what ``wrap`` can change is also timed on its own, reading a batch
-and making the loss: within the epochs, where each step empties the caches, and in a loop without a model, where nothing
-does.
+difference is far below the noise of a shared machine, what ``wrap`` can change is also timed on its own: reading a
+batch and making the loss, within the epochs, where each step empties the caches, and in a loop without a model.
 """
 
 import argparse
