@@ -4,8 +4,8 @@
 
 A backward pass takes twice as long as a forward pass, so a method that makes f forward and b backward passes for each
 one of full training promises a boost of 3 / (f + 2 b). Pre-processing is left out of both; the gradient passes of
-Grad-Match count among the forward passes, and not as deciding. Every few methods full training runs again; a method is
-held against the two such runs around it.
+Grad-Match count among the forward passes, and not as deciding. Libraries are loaded before: SSP's scikit-learn takes a
+second. Every few methods full training runs again; a method is held against the two such runs around it.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from leantrain import data
 from leantrain.data import ImageData
 from leantrain.memory import Sized
 from leantrain.methods import METHODS, make
+from leantrain.prototypes import need_kmeans
 from leantrain.train.config import TrainConfig
 from leantrain.train.provide import MAKERS, provide
 from leantrain.train.session import Session
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="kept with the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    need_kmeans()
 
     images = data.load(options.data, limit=options.limit)
     config = TrainConfig(

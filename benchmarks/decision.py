@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="checkout of the SB authors' repository")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--note", default="", help="kept with the figures")
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(SEED)
@@ -60,7 +60,7 @@ def main() -> None:
     }
     sides: dict[str, Callable[[], object]] = {name: decision(own, stream) for name, own in selectors.items()}
     sides |= {f"authors' loop, history {size}": loop(calculator, size, stream) for size in (512, 1024)}
-    result["in_a_row"] = times = alternate(sides, options.rounds, calls=100)
+    result["in_a_row"] = times = alternate(sides, options.rounds, calls=500)
     for name in selectors:
         other = "authors' loop, history " + name.split()[-1]
         report(f"A batch of {BATCH}", {key: times[key] for key in (name, other)}, name)

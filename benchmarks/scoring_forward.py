@@ -25,12 +25,13 @@ from leantrain import batches, scorer
 from leantrain.compare.environment import describe
 from leantrain.files import write_json
 from leantrain.train.models import build
+from leantrain.train.session import CHUNK
 
 BASE = "training forward"
 MODELS = {"tiny-resnet": 128, "resnet18-32": 64, "mobilenetv2-32": 64}  # with their batch sizes
 JOINED = 4
 # An untrained model's losses of noise lie close together, so precision matters more here than in a training.
-SAME_IMAGES = [f"score, {way}" for way in ("channels last", "bfloat16", "bfloat16, channels last")]
+SAME_IMAGES = [f"score, {way}" for way in ("channels last", "bfloat16", "bfloat16, channels last", "chunks")]
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--note", default="", help="kept with the figures")
     parser.add_argument("--compile", default="", help="models that are also timed compiled, which needs a C++ compiler")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -46,7 +48,14 @@ def main() -> None:
     for name in options.models.split(","):
         found[name] = measure(name, options.rounds, name in options.compile.split(","))
         show(name, found[name])
-    write_json(options.out, {"rounds": options.rounds, "seed": 0, "models": found, "environment": describe("cpu")})
+    facts = {
+        "note": options.note,
+        "targets": {"times_faster": 1.6},
+        "rounds": options.rounds,
+        "seed": 0,
+        "chunk": CHUNK,
+    }
+    write_json(options.out, facts | {"models": found, "environment": describe("cpu")})
 
 
 def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
@@ -89,6 +98,9 @@ def ways_of(model: nn.Module, batch: Any, joined: Any, compiled: bool) -> dict[s
     fast = scorer(model, F.cross_entropy, channels_last=True)
     low = scorer(model, F.cross_entropy, dtype=torch.bfloat16)
     both = scorer(model, F.cross_entropy, dtype=torch.bfloat16, channels_last=True)
+    chunks = scorer(model, F.cross_entropy, chunk=CHUNK)
+    chunks_last = scorer(model, F.cross_entropy, chunk=CHUNK, channels_last=True)
+    all_three = scorer(model, F.cross_entropy, chunk=CHUNK, dtype=torch.bfloat16, channels_last=True)
 
     def inference() -> Tensor:
         with torch.inference_mode():
@@ -103,7 +115,12 @@ def ways_of(model: nn.Module, batch: Any, joined: Any, compiled: bool) -> dict[s
         "score, channels last": lambda: fast(batch).losses,
         "score, bfloat16": lambda: low(batch).losses,
         "score, bfloat16, channels last": lambda: both(batch).losses,
+        "score, chunks": lambda: chunks(batch).losses,
+        "score, chunks, channels last": lambda: chunks_last(batch).losses,
+        "score, chunks, bfloat16, channels last": lambda: all_three(batch).losses,
         "score, joined": lambda: plain(joined).losses,
+        "score, joined, chunks": lambda: chunks(joined).losses,
+        "score, joined, chunks, channels last": lambda: chunks_last(joined).losses,
         "score, joined, channels last": lambda: fast(joined).losses,
         "score, joined, bfloat16, channels last": lambda: both(joined).losses,
         "score, channels last, scale_factor 0.5": lambda: fast(batches.resize(batch, 0.5)).losses,

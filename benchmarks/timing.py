@@ -22,7 +22,7 @@ def alternate(
     few: Mapping[str, int] | None = None,
     warm: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of a call of each of ``sides``, all timed once a round; see ``summary``.
+    """Seconds of a call of each of ``sides``, all timed once a round, every round another one first; see ``summary``.
 
     Args:
         calls: made in a row at each timing, whose mean counts.
@@ -31,9 +31,11 @@ def alternate(
         warm: whether a round that does not count goes before.
     """
     limits = {name: (few or {}).get(name, rounds) for name in sides}
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    names, seconds = list(sides), {name: list[tuple[float, float]]() for name in sides}
     for number in range(-1 if warm else 0, rounds):
-        for name, work in sides.items():
+        first = max(number, 0) % len(names)
+        for name in names[first:] + names[:first]:
+            work = sides[name]
             if number >= limits[name]:
                 continue
             before()

@@ -17,6 +17,14 @@ def take(batch: Any, positions: Tensor) -> Any:
     return _map(lambda leaf: leaf[positions] if isinstance(leaf, Tensor) else _pick(leaf, positions), [batch])
 
 
+def split(batch: Any, rows: int) -> list[Any]:
+    """``batch`` cut into ones of ``rows`` rows, the last one of what is left; whole where it has no rows to count."""
+    whole = size(batch)
+    if whole is None or whole <= rows:
+        return [batch]
+    return [_map(lambda leaf, at=at: leaf[at : at + rows], [batch]) for at in range(0, whole, rows)]
+
+
 def join(batches: list[Any]) -> Any:
     """One batch of all the rows of ``batches``, in order."""
     if len(batches) == 1:

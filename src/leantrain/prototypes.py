@@ -1,7 +1,9 @@
 """Prototypes in feature space and the distances to them. M = samples, D = features of one, K = prototypes."""
 
+import importlib
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,19 +57,25 @@ def kmeans_bytes(samples: int, width: int, clusters: int) -> int:
     return samples * FLOAT * (width + 2 * candidates + 4)
 
 
+def need_kmeans() -> Any:
+    """scikit-learn's K-Means; an ImportError that says how to install it. The first call takes a second to load it."""
+    try:
+        return importlib.import_module("sklearn.cluster").KMeans
+    except ModuleNotFoundError as error:
+        raise ImportError('K-Means needs scikit-learn. Install it with: pip install "leantrain[train]"') from error
+
+
 def kmeans(rows: Tensor, clusters: int, rng: torch.Generator) -> Tensor:
     """(K, D) centroids by K-Means: k-means++ once, then Lloyd's steps until no row changes its cluster, 300 at most.
 
     Raises:
         ImportError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-    except ModuleNotFoundError as error:
-        raise ImportError('K-Means needs scikit-learn. Install it with: pip install "leantrain[train]"') from error
+    make = need_kmeans()
+    from sklearn.exceptions import ConvergenceWarning
+
     seed = int(torch.randint(2**31 - 1, (1,), generator=rng))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some coincide
-        fitted = KMeans(clusters, tol=0, random_state=seed).fit(rows.numpy())
+        fitted = make(clusters, tol=0, random_state=seed).fit(rows.numpy())
     return torch.from_numpy(fitted.cluster_centers_).to(rows.dtype)

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,4 +20,5 @@ def generator(seed: int, epoch: int, purpose: str, number: int = 0) -> torch.Gen
 
 def choose(count: int, keep: int, rng: torch.Generator) -> Tensor:
     """``keep`` of ``count`` positions, uniformly without replacement, in ascending order. Returns (keep,) int64."""
-    return torch.randperm(count, generator=rng)[:keep].sort().values
+    drawn = torch.randperm(count, generator=rng).numpy()[:keep]
+    return torch.from_numpy(np.sort(drawn))  # twice as fast as torch's sort of so few

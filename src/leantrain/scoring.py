@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from leantrain import batches
+from leantrain import batches, check
 
 
 class Scores(NamedTuple):
@@ -43,14 +43,16 @@ def scorer(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
+    chunk: int | None = None,
 ) -> Callable[[Any], Scores]:
     """A scoring function for ``wrap(score=...)``.
 
     The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
     streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
 
-    Where the pass weighs, ask for ``channels_last`` and a ``dtype`` of lower precision; how much each of them saves
-    stands in ``results/benchmarks/scoring-forward.json``. ``torch.compile(model)`` can be given instead of the model.
+    Where the pass weighs, ask for ``channels_last``, a ``dtype`` of lower precision, and on the CPU a ``chunk`` of 32;
+    how much each of them saves stands in ``results/benchmarks/scoring-forward.json``. ``torch.compile(model)`` can be
+    given instead of the model.
 
     Args:
         model: the model being trained.
@@ -62,12 +64,21 @@ def scorer(
         dtype: run under autocast with this type, for example ``torch.bfloat16``.
         channels_last: lay out images, the (B, C, H, W) tensors of a batch, channels last, which convolutions run faster
             on. The losses then differ by rounding. A model that calls ``view`` on feature maps cannot take it.
+        chunk: most samples that go through the model at once; by default all of the batch. A CPU is faster on few,
+            whose activations stay in its caches, and needs less memory; the losses differ by rounding. For batches as
+            ``default_collate`` makes them.
 
     Returns:
         A function of a batch that gives ``Scores``.
     """
     per_sample = per_sample_loss(loss_fn)
     forward = forward or read_pair
+    if chunk is not None:
+        check.integer("chunk", chunk, least=1)
+
+    def forwarded(batch: Any) -> Scores:
+        outputs, targets = forward(model, batch)
+        return Scores(per_sample(outputs, targets), *judge(outputs, targets))
 
     def score(batch: Any) -> Scores:
         parameter = next(model.parameters(), None)
@@ -75,9 +86,13 @@ def scorer(
         moved = batches.to(batch, place)
         moved = batches.channels_last(moved) if channels_last else moved
         with undisturbed(model, place), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
-            outputs, targets = forward(model, moved)
-            losses = per_sample(outputs, targets)
-        return Scores(losses, *judge(outputs, targets))
+            parts = [moved] if chunk is None else batches.split(moved, chunk)
+            scores = [forwarded(part) for part in parts]
+        if len(parts) == 1:
+            return scores[0]
+        for part, (losses, *_) in zip(parts, scores, strict=True):
+            check_losses(losses, batches.size(part) or 0, "loss_fn(outputs, targets)")
+        return Scores(*(None if facts[0] is None else torch.cat(facts) for facts in zip(*scores, strict=True)))
 
     return score
 

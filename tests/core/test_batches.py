@@ -65,6 +65,19 @@ def test_join(kind: str, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("rows", [1, 2, 5, 9])
+def test_split(kind: str, rows: int) -> None:
+    samples = [SAMPLES[kind](i) for i in range(5)]
+    whole = default_collate(samples)
+    if batches.size(whole) is None:  # texts alone
+        rows = 5
+    pieces = batches.split(whole, rows)
+    expected = [default_collate(samples[at : at + rows]) for at in range(0, 5, rows)]
+    assert len(pieces) == len(expected)
+    assert all(map(same, pieces, expected))
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_to_changes_tensors_only(kind: str) -> None:
     batch = default_collate([SAMPLES[kind](i) for i in range(3)])
     assert same(batches.to(batch, "cpu"), batch)

@@ -70,6 +70,25 @@ def test_losses_are_those_of_single_samples(loss: Callable[..., Tensor]) -> None
     torch.testing.assert_close(scores.losses, one_by_one(model, images, labels))
 
 
+@pytest.mark.parametrize("chunk", [1, 3, B - 1, B, 2 * B])
+def test_in_chunks_the_losses_are_those_of_single_samples(chunk: int) -> None:
+    model, (images, labels) = Net(), batch()
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    scores = scorer(model, F.cross_entropy, chunk=chunk)((images, labels))
+    assert (sum(rows), max(rows)) == (B, min(chunk, B))
+    whole = scorer(model, F.cross_entropy)((images, labels))
+    torch.testing.assert_close(scores, whole)
+    torch.testing.assert_close(scores.losses, one_by_one(model, images, labels))
+
+
+def test_chunks_of_one_loss_each_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"single number; expected one loss a sample, shape \(2,\)"):
+        scorer(Net(), lambda logits, labels: F.cross_entropy(logits, labels, reduction="mean"), chunk=2)(batch())
+    with pytest.raises(ValueError, match="chunk=0 must be at least 1"):
+        scorer(Net(), F.cross_entropy, chunk=0)
+
+
 def test_the_users_loss_module_keeps_its_reduction() -> None:
     loss = nn.CrossEntropyLoss(reduction="sum")
     scorer(Net(), loss)(batch())

@@ -185,6 +185,8 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ImportError, match=r'scikit-learn.*pip install "leantrain\[train\]"'):
         kept(ssp())
+    with pytest.raises(ImportError, match=r"scikit-learn"):  # at the start, not when first needed
+        setup(ssp(start_epoch=3, features=embedding))
 
 
 @pytest.mark.parametrize(

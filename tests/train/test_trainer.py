@@ -10,6 +10,7 @@ from leantrain.schedule import linear_peak
 from leantrain.train import models
 from leantrain.train.augment import Augment
 from leantrain.train.config import TrainConfig
+from leantrain.train.session import CHUNK
 from leantrain.train.trainer import train
 
 
@@ -74,6 +75,28 @@ def test_workers_do_not_change_the_result(digits, workers):
 def test_options(digits, options):
     result = train(config(epochs=1, **options), digits, "adonis", seed=0)
     assert all(value.isfinite().all() for value in result.model.state_dict().values())
+
+
+@pytest.mark.parametrize(("precision", "chunk"), [("fp32", CHUNK), ("bf16", 2 * CHUNK)])
+def test_scores_on_the_cpu_in_chunks(digits, monkeypatch, precision, chunk):
+    """Batches of 64, of which Adonis judges two joined: never more than ``chunk`` samples in a scoring pass."""
+    rows = []
+
+    def counted(model, *given):
+        if not model.training:
+            rows.append(len(given[0][0]))
+
+    build = models.build
+    monkeypatch.setattr(models, "build", lambda *a, **k: hooked(build(*a, **k), counted))
+    settings = config(epochs=1, batch_size=64, precision=precision, settings={"adonis": {"scoring_batches": 2}})
+    result = train(settings, digits, "adonis", seed=0, evaluate=False)
+    assert (sum(rows), max(rows)) == (150, chunk)
+    assert result.facts["scored_samples"] == 150
+
+
+def hooked(model, hook):
+    model.register_forward_pre_hook(hook)
+    return model
 
 
 def alike(one, other) -> float:

@@ -120,45 +120,45 @@ class Adonis(Recycling):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
-        self._recent = torch.empty(0)  # H, the last `history` losses
-        self._age = torch.empty(0, dtype=torch.int64)  # how many judgements ago each was seen; only with half_life
+        self._recent = np.empty(0)  # H, the last `history` losses
+        self._age = np.empty(0, dtype=np.int64)  # how many judgements ago each was seen; only with half_life
         self._stalls = self._short = 0
 
     def loss_age(self, epoch: int) -> int | None:
         return None if super().loss_age(epoch) is None else self.stale_epochs
 
     def select(self, batch: Batch) -> Tensor:
-        self._recent = torch.cat([self._recent, batch.losses])[-self.history :]  # step 3
-        weights = np.ones(len(self._recent))
+        seen = np.concatenate((self._recent, batch.losses.numpy()))  # float64
+        losses, self._recent = seen[len(self._recent) :], seen[-self.history :]  # step 3
+        weights = None
         if self.half_life is not None:
-            self._age = torch.cat([self._age + 1, torch.zeros(len(batch.losses), dtype=torch.int64)])[-self.history :]
-            weights = decay(self._age, self.half_life).numpy()
-        low, high, counts = histogram(self._recent.double().numpy(), weights, self.sigma, self.rule)  # steps 4, 5
-        chosen, keep = self._choose_bins(counts, float(weights.sum()))
-        accepted = np.zeros(len(counts), dtype=bool)
-        accepted[chosen] = True
-        losses = batch.losses.double().numpy()
+            self._age = np.concatenate((self._age + 1, np.zeros(len(losses), dtype=np.int64)))[-self.history :]
+            weights = decay(self._age, self.half_life)
+        low, high, counts = histogram(self._recent, weights, self.sigma, self.rule)  # steps 4, 5
+        counting, keep = self._choose_bins(counts, float(len(self._recent) if weights is None else weights.sum()))
         positions = ((losses >= low) & (losses <= high)).nonzero()[0]  # step 6: p = 0 outside the range
-        positions = torch.from_numpy(positions[accepted[bin_of(losses[positions], low, high, len(counts))]])
+        positions = positions[counting[bin_of(losses[positions], low, high, len(counts))]]
         rng = generator(self.run.seed, batch.epoch, "adonis", batch.number)
-        return positions[choose(len(positions), check.portion(keep, len(positions)), rng)]  # step 8
+        kept = choose(len(positions), check.portion(keep, len(positions)), rng)  # step 8
+        return torch.from_numpy(positions[kept.numpy()])
 
     def _choose_bins(self, counts: np.ndarray, total: float) -> tuple[np.ndarray, float]:
-        """The bins that count, and the share of their samples to keep. Steps 6 and 7."""
+        """Which bins count, (k,) bool, and the share of their samples to keep. Steps 6 and 7."""
         assert self.alpha is not None
         if self.theta == "auto":
             fullest = (-counts).argsort(kind="stable")
             share = counts[fullest].cumsum() / total  # of all samples, clipped ones included
             wanted = int(share.searchsorted(self.keep_ratio / self.alpha - 1e-6)) + 1
             self._short += wanted > len(fullest)
-            chosen = fullest[:wanted]
-            return chosen, min(self.alpha, self.keep_ratio / float(share[len(chosen) - 1]))
+            counting = np.zeros(len(counts), dtype=bool)
+            counting[fullest[:wanted]] = True
+            return counting, min(self.alpha, self.keep_ratio / float(share[min(wanted, len(fullest)) - 1]))
         assert isinstance(self.theta, float | int)
-        chosen = (counts / counts.sum() > self.theta).nonzero()[0]  # Eq. 6 and 3
-        if len(chosen) == 0:
+        counting, fullest = counts / counts.sum() > self.theta, counts.argmax()  # Eq. 6 and 3
+        if not counting[fullest]:
             self._stalls += 1
-            chosen = np.array([counts.argmax()])
-        return chosen, self.alpha
+            counting[fullest] = True
+        return counting, self.alpha
 
     def report(self) -> dict[str, float]:
         return {
@@ -167,35 +167,45 @@ class Adonis(Recycling):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": self._recent, "age": self._age, "stalls": self._stalls, "short": self._short}
+        recent, age = torch.from_numpy(self._recent).float(), torch.from_numpy(self._age)
+        return {"recent": recent, "age": age, "stalls": self._stalls, "short": self._short}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._recent, self._age = state["recent"], state["age"]
+        self._recent, self._age = state["recent"].double().numpy(), state["age"].numpy()
         self._stalls, self._short = state["stalls"], state["short"]
 
 
-def decay(age: Tensor, half_life: float) -> Tensor:
+def decay(age: np.ndarray, half_life: float) -> np.ndarray:
     """(n,) float64 weights of losses seen ``age`` (n,) judgements ago; never 0, so that shares of them stay numbers."""
-    return (0.5 ** (age.double() / half_life)).clamp_min(1e-30)
+    return np.maximum(0.5 ** (age / half_life), 1e-30)
 
 
-def histogram(values: np.ndarray, weights: np.ndarray, sigma: float, rule: str) -> tuple[float, float, np.ndarray]:
+def histogram(
+    values: np.ndarray, weights: np.ndarray | None, sigma: float, rule: str
+) -> tuple[float, float, np.ndarray]:
     """Lowest and highest kept value and the (k,) weights of equal-width bins between them (Fig. 3 and 4).
 
-    With weights of 1, both (n,) float64, they are the counts.
+    Without ``weights``, (n,) float64 like ``values``, they are the counts.
     """
-    total = weights.sum()
-    mean = weights @ values / total
-    away = np.abs(values - mean)
-    std = math.sqrt(weights @ (away * away) / total)
+    if weights is None:
+        mean = values.sum() / len(values)
+        away = np.abs(values - mean)
+        std = math.sqrt(away @ away / len(values))
+    else:
+        total = weights.sum()
+        mean = weights @ values / total
+        away = np.abs(values - mean)
+        std = math.sqrt(weights @ (away * away) / total)
     # The mean of equal values can be off by a rounding error, which must not clip all of them away.
     inside = away <= sigma * std + 1e-9 * abs(mean)
-    if not inside.any():  # two far-apart clusters and a small sigma: keep what lies nearest the mean
-        inside[away.argmin()] = True
     kept = values[inside]
-    low, high = float(kept.min()), float(kept.max())
+    if not len(kept):  # two far-apart clusters and a small sigma: keep what lies nearest the mean
+        inside[away.argmin()] = True
+        kept = values[inside]
+    low, high = kept.item(kept.argmin()), kept.item(kept.argmax())  # min() and max() take four times as long
     bins = RULES[rule](len(kept))
-    return low, high, np.bincount(bin_of(kept, low, high, bins), weights[inside], minlength=bins)
+    weights = weights if weights is None else weights[inside]
+    return low, high, np.bincount(bin_of(kept, low, high, bins), weights, minlength=bins)
 
 
 def bin_of(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:

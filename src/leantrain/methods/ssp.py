@@ -64,6 +64,7 @@ class SSP(Selector):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
+        prototypes.need_kmeans()  # at the start, not after start_epoch epochs
         self._distance: Tensor | None = None
         self._rank: Tensor | None = None
         if self.clusters is None and run.targets is None:

@@ -31,6 +31,8 @@ from leantrain.train.config import TrainConfig
 from leantrain.train.resident import Resident, place, whole
 from leantrain.wrapping import wrap
 
+CHUNK = 32  # samples that a CPU scores at once in fp32; see results/benchmarks/scoring-forward.json
+
 
 @dataclass
 class Clock:
@@ -137,7 +139,7 @@ class Session:
         self.loader = loader = wrap(
             self.batches,
             selector,
-            score=scorer(self.model, F.cross_entropy, forward=self.forward),
+            score=scorer(self.model, F.cross_entropy, forward=self.forward, chunk=self._chunk()),
             epochs=epochs,
             targets=self.targets,
             seed=self.seed,
@@ -255,6 +257,12 @@ class Session:
             reseed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
             reseed(generator(self.seed, self.loader.epoch, "dropout", step).initial_seed())
             yield
+
+    def _chunk(self) -> int | None:
+        """Not on several ranks: DDP exchanges buffers in each pass, so all would need the same number of passes."""
+        if self.fabric.device.type != "cpu" or self.ranks.count > 1:
+            return None
+        return CHUNK if self.config.precision == "fp32" else 2 * CHUNK  # the same in bytes
 
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
