@@ -249,7 +249,7 @@ def test_table_a2_is_the_preset_paper() -> None:
 
 
 def test_the_defaults_train_where_those_of_table_a2_stall() -> None:
-    """Losses that spread: no bin of sqrt's 23 passes a share of 0.12, so the fullest counts; by default 60 % are kept."""
+    """Losses that spread: no bin of sqrt's 23 passes a share of 0.12, so the fullest counts; by default 60 % stay."""
     rng = np.random.default_rng(0)
     batches = [torch.tensor(rng.gamma(2.0, size=64), dtype=torch.float32) for _ in range(30)]
     paper, ours = setup(Adonis.preset("paper")), setup(Adonis())

@@ -64,13 +64,13 @@ class Adonis(Recycling):
 
     From the paper's outlook come ``theta="auto"``, ``half_life``, ``scoring_batches`` and ``score="recycle"``.
 
-    Differs from the paper: its settings (Table A2, with Appendix B's alpha) are ``Adonis.preset("paper")``. They make up
-    to 23 bins of 512 losses, with 4 % in each on average, so few pass a theta of 0.12 and training all but stops: 20.6 %
-    where full training reaches 55.6 (results/adonis-defaults: 3,000 CIFAR-10 images, 12 epochs, three seeds). The
-    defaults are, of the seven settings tried there that judge by a scoring pass, those nearest to their equal-time
+    Differs from the paper: its settings (Table A2, with Appendix B's alpha) are ``Adonis.preset("paper")``. They make
+    up to 23 bins of 512 losses, with 4 % in each on average, so few pass a theta of 0.12 and training all but stops:
+    20.6 % where full training reaches 55.6 (results/adonis-defaults: 3,000 CIFAR-10 images, 12 epochs, three seeds).
+    The defaults are, of the seven settings tried there that judge by a scoring pass, those nearest to their equal-time
     control: 48.3 % at a boost of 1.39, still 3.2 +- 1.1 points behind it. They draw nearly at random, from all but the
-    emptiest bins; the more ADONIS chose, the more it lost. ``score="recycle"`` with ``alpha=0.8`` came nearer: 48.3 % at
-    1.54, 2.1 +- 1.9 points behind.
+    emptiest bins; the more ADONIS chose, the more it lost. ``score="recycle"`` with ``alpha=0.8`` came nearer: 48.3 %
+    at 1.54, 2.1 +- 1.9 points behind.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
