@@ -135,9 +135,9 @@ def by_hand(features: Tensor, labels: Tensor, head: dict[str, Tensor]) -> Tensor
 def test_the_head_predicts_losses_and_the_method_judges_them(network: Any) -> None:
     model, cut, (shallow, _) = network()
     model.train()
-    method = Adonis(theta="auto", start_epoch=1)
+    method = Adonis(stale_epochs=1, start_epoch=1)
     partial = PartialForward(model, F.cross_entropy, cut=cut, selector=method, batch_norm="all", seed=3)
-    alone = Adonis(theta="auto", start_epoch=1)
+    alone = Adonis(stale_epochs=1, start_epoch=1)
     alone.setup(Run(size=0, batch_size=1, epochs=None, seed=3, ledger=Ledger(0)))
     for epoch in range(3):
         for number in range(3):

@@ -77,7 +77,7 @@ def test_planning_reads_nothing() -> None:
 
 
 def test_stats_count() -> None:
-    loader = wrapped(Adonis(theta="auto"), epochs=3)
+    loader = wrapped(Adonis(stale_epochs=1), epochs=3)
     trained = sum(len(flat(run_epoch(loader))) for _ in range(3))
     assert (loader.stats.trained, loader.stats.scored) == (trained, 3 * SIZE)
     assert loader.stats.steps == -(-trained // 4)
