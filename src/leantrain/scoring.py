@@ -92,7 +92,8 @@ def scorer(
             return scores[0]
         for part, (losses, *_) in zip(parts, scores, strict=True):
             check_losses(losses, batches.size(part) or 0, "loss_fn(outputs, targets)")
-        return Scores(*(None if facts[0] is None else torch.cat(facts) for facts in zip(*scores, strict=True)))
+        joined = [None if facts[0] is None else torch.cat(facts) for facts in zip(*scores, strict=True)]
+        return Scores(*joined)  # pyright: ignore[reportArgumentType]
 
     return score
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from leantrain import check
 from leantrain.recycle import Recycling
-from leantrain.rng import choose, generator
+from leantrain.rng import chosen, generator
 from leantrain.selector import Batch, Run
 
 RULES = {  # number of equal-width bins for n values
@@ -139,8 +139,8 @@ class Adonis(Recycling):
         positions = ((losses >= low) & (losses <= high)).nonzero()[0]  # step 6: p = 0 outside the range
         positions = positions[counting[bin_of(losses[positions], low, high, len(counts))]]
         rng = generator(self.run.seed, batch.epoch, "adonis", batch.number)
-        kept = choose(len(positions), check.portion(keep, len(positions)), rng)  # step 8
-        return torch.from_numpy(positions[kept.numpy()])
+        kept = chosen(len(positions), check.portion(keep, len(positions)), rng)  # step 8
+        return torch.from_numpy(positions[kept])
 
     def _choose_bins(self, counts: np.ndarray, total: float) -> tuple[np.ndarray, float]:
         """Which bins count, (k,) bool, and the share of their samples to keep. Steps 6 and 7."""
