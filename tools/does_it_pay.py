@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from does_it_pay_figures import draw
+from leantrain.compare.controls import LINE
 from leantrain.compare.summary import LEVEL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +160,8 @@ def _study(folder: Path) -> dict[str, Any]:
 
 def _line(folder: Path) -> list[tuple[float, list[float]]]:
     """Full trainings of other lengths: share of the whole one's, accuracies by seed; the whole one last."""
-    runs = [run for run in _read(folder / "results.json")["runs"] if run["method"] == "full"]
+    shared = (None, LINE)  # not the controls made for one method
+    runs = [r for r in _read(folder / "results.json")["runs"] if r["method"] == "full" and r["control_for"] in shared]
     lengths = sorted({run["share"] or 1.0 for run in runs})
     return [(length, [run["accuracy"] for run in runs if (run["share"] or 1.0) == length]) for length in lengths]
 
