@@ -79,6 +79,7 @@ def advice(found: dict[str, Any]) -> dict[str, Any]:
         "advice": told,
         "count": {"pairs": len(flat)} | {verdict: flat.count(verdict) for verdict in SIGNS},
         "never_behind": [m for m, given in verdicts.items() if "loses to control" not in given],
+        "ahead_longer": [m for m, row in found["longer"]["rows"].items() if row["verdict"] == "beats control"],
         "always_behind": [m for m, given in verdicts.items() if {*given} == {"loses to control"}],
     }
 

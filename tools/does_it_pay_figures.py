@@ -1,5 +1,6 @@
 """The figures of docs/does-it-pay.md."""
 
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def settings(found: Found) -> Figure:
     both = {name: _settings_of(found[name]["tables"]) for name in ("adonis", "ids")}
     figure = Figure(figsize=(10.5, 0.23 * max(map(len, both.values())) + 1.6), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, 2), both.items(), strict=True):
-        _leads(axes, [(f"{label}, boost {row['boost']:.2f}", row) for label, row in rows])
+        _leads(axes, [(f"{label}, boost {row['boost']:.2f}", row) for label, row in rows], beyond=-math.inf)
         axes.set_title(name.upper())
     figure.supxlabel("lead over full training of the same time, in p.p., with its 95 % interval", fontsize=10.5)
     figure.legend(handles=_verdicts(), loc="outside upper right", ncols=3)
@@ -168,11 +169,11 @@ def _one_panel(rows: list[tuple[str, dict[str, Any]]]) -> Figure:
     return figure
 
 
-def _leads(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:
-    """A mark with its interval for each of ``rows``, the first at the bottom."""
+def _leads(axes: Axes, rows: list[tuple[str, dict[str, Any]]], beyond: float = BEYOND) -> None:
+    """A mark with its interval for each of ``rows``, the first at the bottom; number only below ``beyond``."""
     for place, (_, row) in enumerate(rows):
         ahead, colour = _ahead(row), COLOURS[row["verdict"]]
-        shown, noise = max(ahead, BEYOND), row["noise_pp"] if ahead >= BEYOND else 0.0
+        shown, noise = max(ahead, beyond), row["noise_pp"] if ahead >= beyond else 0.0
         marker = MARKERS[row["verdict"]]
         axes.errorbar(shown, place, xerr=noise, color=colour, marker=marker, markersize=6, capsize=2, linewidth=1.2)
         if shown != ahead:

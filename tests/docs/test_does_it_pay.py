@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "does-it-pay.md").read_text(encoding="utf-8")
 CONDITIONS = ROOT / "results" / "conditions"
 STUDY = json.loads((CONDITIONS / "study.json").read_text())
-NUMBER = re.compile(r"(?<![\w.@-])[+−]?\d[\d,]*(?:\.\d+)?(?![\w])")
+NUMBER = re.compile(r"(?<![\w.@-])[+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w)")
 SAID = {"95"}  # per cent of the intervals
 SOURCES = [
     CONDITIONS / "study.json",
@@ -39,8 +39,8 @@ def tables() -> list[list[list[str]]]:
 
 
 def leaves(value: Any) -> Iterator[float]:
-    if isinstance(value, dict):
-        value = list(value.values())
+    if isinstance(value, dict):  # a table's columns may be numbers
+        value = [*value.values(), *(f"={key}" for key in value)]
     if isinstance(value, list):
         for part in value:
             yield from leaves(part)

@@ -3,6 +3,7 @@
 Started by ``torchrun``, it is one of several ranks: DDP through Fabric, each with its part of every batch.
 """
 
+import atexit
 import contextlib
 import logging
 import math
@@ -287,10 +288,25 @@ def _fabric(config: TrainConfig) -> Any:
         made = fabric.Fabric(
             accelerator=config.device, devices=local, num_nodes=ranks // local, strategy="ddp", precision=precision
         )
+        _join_group("nccl" if made.strategy.root_device.type == "cuda" else "gloo")
         made.launch()
         return made
     finally:
         chatter.setLevel(level)
+
+
+def _join_group(backend: str) -> None:
+    """Make the process group before Fabric does, under a name that no earlier start of these ranks had.
+
+    Over restarts torchrun may keep one store, in which the addresses of the ranks that died stay: taken for those of
+    their successors, they would end or hang the restarted run.
+    """
+    if not dist.is_initialized():
+        store, rank, ranks = next(dist.rendezvous("env://"))
+        named = dist.PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        dist.init_process_group(backend, store=named, rank=rank, world_size=ranks)
+        if backend == "nccl":  # torch warns of one that is left
+            atexit.register(dist.destroy_process_group)
 
 
 def under_torchrun() -> bool:
