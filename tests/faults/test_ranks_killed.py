@@ -58,7 +58,8 @@ def wait_for(folder: Path, step: int) -> None:
 
 def outcome(folder: Path) -> tuple[dict, dict]:
     run = json.loads((folder / "run.json").read_text())
-    for name in ("environment", "train_seconds", "selection_seconds", "total_seconds", "costs", "trajectory", "config"):
+    timed = "environment train_seconds preprocess_seconds selection_seconds total_seconds costs trajectory config"
+    for name in timed.split():
         run.pop(name)
     for row in run["epochs_done"]:
         row.pop("train_seconds"), row.pop("selection_seconds")
