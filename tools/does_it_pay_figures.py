@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from leantrain.report.plot_style import CONTROL, RC, looks
+from leantrain.report.plot_style import CONTROL, RC, Look, looks
 
 Found = dict[str, Any]  # what does_it_pay.context gives
 COLOURS = {"beats control": "#009E73", "within noise": "#777777", "loses to control": "#D55E00"}
@@ -80,7 +80,7 @@ def time(found: Found) -> Figure:
     for axes in panels[len(rows_of) :]:
         axes.axis("off")
     plain = Line2D([], [], color="black", marker="o", markerfacecolor="white", label="full training, cut")
-    marks = [Line2D([], [], **(look[m].line(8) | {"linestyle": "none"}), label=look[m].label) for m in methods]
+    marks = [_mark(look[m], look[m].label) for m in methods]
     panels[len(rows_of)].legend(handles=[plain, *marks], loc="center", ncols=2)
     return figure
 
@@ -113,7 +113,8 @@ def table_a1(found: Found) -> Figure:
     (table,) = found["table_a1"]["tables"].values()
     look = looks(("full", *table["rows"]))
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    for axes, side in zip(figure.subplots(1, 2), ("printed", "figures"), strict=True):
+    panels = figure.subplots(1, 2)
+    for axes, side in zip(panels, ("printed", "figures"), strict=True):
         for name, row in table["rows"].items():
             style = look[name].line(8) | {"linestyle": "none"}
             axes.plot([row[side]["boost"]], [row[side]["drop"]], **style)
@@ -122,13 +123,13 @@ def table_a1(found: Found) -> Figure:
         axes.set_ylabel("drop below full training, in p.p.")
     line = [(share, statistics.fmean(values)) for share, values in found["table_a1"]["line"]]
     drops = [100 * (line[-1][1] - accuracy) for _, accuracy in line]
-    axes.plot(
+    panels[1].plot(
         [1 / share for share, _ in line], drops, color="black", marker="o", markerfacecolor="white", linewidth=1.5
     )
     for axes in figure.axes:
         axes.invert_yaxis()
     plain = Line2D([], [], color="black", marker="o", markerfacecolor="white", label="full training, cut")
-    marks = [Line2D([], [], **(look[m].line(8) | {"linestyle": "none"}), label=m) for m in table["rows"]]
+    marks = [_mark(look[m], m) for m in table["rows"]]
     figure.legend(handles=[plain, *marks], loc="outside right center")
     return figure
 
@@ -181,6 +182,11 @@ def _leads(axes: Axes, rows: list[tuple[str, dict[str, Any]]], beyond: float = B
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
+
+
+def _mark(look: Look, label: str) -> Line2D:
+    style: Any = look.line(8) | {"linestyle": "none"}
+    return Line2D([], [], **style, label=label)
 
 
 def _ahead(row: dict[str, Any]) -> float:

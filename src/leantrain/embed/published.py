@@ -142,7 +142,7 @@ def _undrawn(make: Callable[[], Any]) -> Any:
 
 def _end(width: int) -> nn.Linear:
     """A last layer for a model without one: its input, ``width`` features, is what counts."""
-    layer = nn.utils.skip_init(nn.Linear, width, 1)
+    layer: Any = nn.utils.skip_init(nn.Linear, width, 1)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

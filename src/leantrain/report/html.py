@@ -121,7 +121,7 @@ def _strips(results: Results, counts: Counts, images: Images, label: int | None)
         return {"what": strip.what, "pictures": pictures, "alike": strip.alike}
 
     alone = None if label is None else of_class(counts, label)
-    rows = [] if alone is None else [(f"class {_name(results, label)}", alone)]
+    rows = [] if alone is None or label is None else [(f"class {_name(results, label)}", alone)]
     rows.append(("all classes", least_and_most(counts)))
 
     return {

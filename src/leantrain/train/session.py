@@ -301,9 +301,12 @@ def _join_group(backend: str) -> None:
     Over restarts torchrun may keep one store, in which the addresses of the ranks that died stay: taken for those of
     their successors, they would end or hang the restarted run.
     """
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     if not dist.is_initialized():
-        store, rank, ranks = next(dist.rendezvous("env://"))
-        named = dist.PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        store, rank, ranks = next(rendezvous("env://"))
+        named = PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
         dist.init_process_group(backend, store=named, rank=rank, world_size=ranks)
         if backend == "nccl":  # torch warns of one that is left
             atexit.register(dist.destroy_process_group)
