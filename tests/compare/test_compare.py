@@ -195,6 +195,34 @@ def test_a_folder_of_another_configuration_is_refused(finished, digits):
         compare(config(seeds=(0, 1)), digits, out)
 
 
+def test_seeds_can_be_added_to_a_finished_comparison(finished, digits, tmp_path):
+    out, ran = tmp_path / "out", []
+    compare(config(note="One seed."), digits, out)
+    both = config(seeds=(1, 0), note="Two seeds.")
+    results = compare(both, digits, out, resume=True, on_epoch=lambda job, epochs, _: ran.append((job.name, epochs)))
+    assert results["config"] == both.model_dump(mode="json") == json.loads((out / "config.json").read_text())["config"]
+    plain = {(run["method"], run["seed"]): run["accuracy"] for run in results["runs"] if run["control_for"] is None}
+    straight = {(r["method"], r["seed"]): r["accuracy"] for r in finished[1]["runs"] if r["control_for"] is None}
+    assert plain == straight
+    methods = ("full", "ids+adonis", "stale-sb", "rs2")
+    assert {name for name, epochs in ran if not epochs} >= {f"{method}-seed0" for method in methods}
+    with pytest.raises(ValueError, match=r"seeds \[1, 0\] there, \[1\] here"):
+        compare(config(seeds=(1,)), digits, out, resume=True)
+
+
+def test_a_control_is_cut_anew_where_added_seeds_moved_its_budget(digits, tmp_path):
+    out = tmp_path / "out"
+    compare(config(), digits, out)
+    path = out / "runs" / "full-seed0-control-for-stale-sb.json"
+    kept = json.loads(path.read_text())
+    wanted = kept["facts"]["epochs"]
+    for factor, again in ((1.005, False), (1.02, True)):
+        path.write_text(json.dumps(kept | {"facts": kept["facts"] | {"epochs": factor * wanted}}))
+        results = compare(config(), digits, out, resume=True)
+        (control,) = [run for run in results["runs"] if run["control_for"] == "stale-sb"]
+        assert control["epochs"] == pytest.approx(wanted if again else factor * wanted, rel=1e-9)
+
+
 def test_a_folder_of_other_data_is_refused(finished):
     out, _ = finished
     with pytest.raises(ValueError, match="other data, or the data set changed"):

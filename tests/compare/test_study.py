@@ -259,6 +259,7 @@ def test_what_is_left_out_at_a_smaller_scale_is_said():
     changes, said = scaled(presets.load("sensitivity/ids"), "here", {})
     assert "without ids@phi-resnet18, ids@phi-swav, ids@phi-dinov2" in said
     assert not {"ids@phi-resnet18", "ids@phi-swav", "ids@phi-dinov2"} & set(changes["methods"])
+    assert "seeds 0, 1 to 3, 4;" in scaled(presets.load("sensitivity/ids"), "here", {"seeds": ["3", "4"]})[1]
 
 
 def test_figures_of_a_summary_stand_beside_the_printed_ones(digits, tmp_path):

@@ -42,7 +42,8 @@ def scaled(preset: Preset, scale: str, given: Changes) -> tuple[Changes, str]:
         for method in {**changes.get("settings", {}), **given.get("settings", {})}
     }
     made = changes | given | {"settings": settings}
-    told = [f"{name} {_was(preset, name)} to {made[name]}" for name in changes if name not in ("settings", "methods")]
+    plain = [name for name in changes if name not in ("settings", "methods")]
+    told = [f"{name} {_shown(_was(preset, name))} to {_shown(made[name])}" for name in plain]
     if "methods" in changes:
         left_out = [name for name in preset.base["methods"] if name not in changes["methods"]]
         told.append(f"without {', '.join(left_out)}")
@@ -72,3 +73,7 @@ def _was(preset: Preset, name: str) -> Any:
     if name == "limit":
         return preset.base.get("limit") or preset.samples
     return preset.base.get(name, "as by default")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -70,7 +70,7 @@ class Store:
 
     Args:
         folder: DIR.
-        config: a folder that holds another configuration's comparison is refused.
+        config: a folder that holds another configuration's comparison is refused; seeds may be added to one.
         fingerprint: of the data set; a folder of other data is refused as well.
         resume: whether to go on with what is there.
         overwrite: whether to remove an earlier comparison's files first.
@@ -150,7 +150,7 @@ class Store:
         if there == here:
             return
         if all(isinstance(found, dict) and isinstance(found.get("config"), dict) for found in (there, here)):
-            there = there | {"config": there["config"] | {name: here["config"].get(name) for name in REMEDIES}}
+            there = there | {"config": there["config"] | _free(there["config"], here["config"])}
             if there == here:
                 return
         if not isinstance(there, dict) or there.get("data") != here["data"]:
@@ -163,6 +163,14 @@ class Store:
         other = [key for key in {*old, *new} if old.get(key) != new.get(key)]
         changes = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in sorted(other))
         raise ValueError(f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out.")
+
+
+def _free(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Of ``new``, what a resumed comparison may change: no run that is finished would have gone otherwise with it."""
+    free = {name: new.get(name) for name in (*REMEDIES, "note")}
+    seeds = old.get("seeds")
+    grown = isinstance(seeds, list) and all(seed in new["seeds"] for seed in seeds)
+    return free | ({"seeds": new["seeds"]} if grown else {})
 
 
 def read_json(path: Path) -> Any:

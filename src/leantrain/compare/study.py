@@ -178,6 +178,7 @@ def _speedups(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any
 def _record(config: CompareConfig, method: str, data: ImageData, place: Path) -> float:
     """Make a recording unless it is there already, whole; returns what it took in seconds."""
     done = place.with_suffix(".json")  # written last: its presence says finished
+    config = config.model_copy(update={"seeds": config.seeds[:1], "note": None})  # what it is made with
     wanted = {"method": method, "config": config.model_dump(mode="json"), "data": data.fingerprint}
     if done.exists():
         found = read_json(done)
