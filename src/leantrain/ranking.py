@@ -3,6 +3,7 @@
 N = size of the data set, M = samples of the pool.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +21,15 @@ def ranks(scores: Tensor, rng: torch.Generator) -> Tensor:
 
 def by_class(labels: Tensor, order: Tensor | None = None) -> tuple[Tensor, ...]:
     """For each class of ``labels`` (M,), ascending, its positions: in ``order`` (M,) where given, else ascending."""
-    found, members = (labels if order is None else labels[order]).sort(stable=True)
-    sizes = found.unique_consecutive(return_counts=True)[1]
-    return (members if order is None else order[members]).split(sizes.tolist())
+    keys = (labels if order is None else labels[order]).numpy()
+    if len(keys) == 0:
+        return ()
+    if keys.min() >= 0 and keys.max() <= np.iinfo(np.uint16).max:
+        keys = keys.astype(np.uint16)  # sorted by radix
+    members = np.argsort(keys, kind="stable")
+    firsts = np.flatnonzero(np.diff(keys[members])) + 1
+    found = torch.from_numpy(members)
+    return (found if order is None else order[found]).tensor_split(firsts.tolist())
 
 
 def lowest(values: Tensor, count: int) -> Tensor:
