@@ -100,7 +100,8 @@ def kmeans(values: Tensor, groups: int) -> Tensor:
             break
         centres = moved
     group = torch.bucketize(values.double(), _borders(centres))
-    return (torch.bincount(group, minlength=count) > 0).cumsum(0)[group] - 1
+    filled = torch.bincount(group, minlength=count) > 0
+    return group if filled.all() else (filled.cumsum(0) - 1)[group]
 
 
 def _borders(centres: Tensor) -> Tensor:
