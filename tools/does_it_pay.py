@@ -172,7 +172,7 @@ def lead(row: Row, budget: str = "") -> str:
     ahead, noise = row[budget + AHEAD], row[f"{budget}noise_pp"]
     if ahead is None:
         return ""
-    return f"{ahead:+.2f} ± {noise:.2f} {SIGNS[row[f'{budget}verdict']]}".replace("-", "\N{MINUS SIGN}")
+    return f"{ahead:+z.2f} ± {noise:.2f} {SIGNS[row[f'{budget}verdict']]}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float | None) -> str:

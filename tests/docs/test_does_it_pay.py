@@ -93,7 +93,7 @@ def test_leads_and_intervals_follow_from_the_raw_runs(name: str) -> None:
         if not min(lengths) <= rows[method]["time_ratio"] <= 1.02:  # off the line: has controls of its own
             continue
         half = stats.t.ppf(0.975, len(leads) - 1) * stats.sem(leads)
-        assert cell[:-2].replace("−", "-") == f"{np.mean(leads):+.2f} ± {half:.2f}"
+        assert cell[:-2].replace("−", "-") == f"{np.mean(leads):+z.2f} ± {half:.2f}"
 
 
 def test_the_page_is_the_one_that_the_command_writes(monkeypatch: pytest.MonkeyPatch) -> None:
