@@ -327,6 +327,10 @@ def test_a_condition_reaches_the_training_and_the_folder(lined, digits):
     assert sizes[-1] == pytest.approx(2 * sizes[0], abs=1)
     assert results["config"]["condition"] == "long-tail=2"
     assert set(results["summary"][0]) >= {"balanced_accuracy", "worst_class_accuracy"}
+    rare = sorted(range(10), key=of_full.count)[:3]
+    for run in results["runs"]:
+        told = sum(run["class_accuracy"][label] for label in rare) / 3
+        assert run["rare_classes_accuracy"] == pytest.approx(told)
     with pytest.raises(ValueError, match=r"other data, or the data set changed"):
         compare(config(condition="long-tail=2", condition_seed=1), digits, out, resume=True)
 
@@ -339,13 +343,13 @@ def test_tested_at_the_end_only(lined):
         assert told[-1] == run["accuracy"]
 
 
-def test_the_report_of_such_a_comparison_shows_the_worst_class_and_the_line(lined):
+def test_the_report_of_such_a_comparison_shows_the_rare_classes_and_the_line(lined):
     from leantrain.report import write
 
     out, results = lined
     page = write(out).read_text()
     row = results["summary"][1]
-    assert f"{100 * row['worst_class_accuracy']:.2f}" in page
+    assert f"{100 * row['rare_classes_accuracy']:.2f}" in page
     assert f"{100 * row['balanced_accuracy']:.2f}" in page
     assert "Read off a line" in page
     assert "one seed: noise unknown" in page

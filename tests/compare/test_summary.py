@@ -9,7 +9,7 @@ from scipy.stats import t, ttest_1samp
 from leantrain.compare.controls import time_ratio
 from leantrain.compare.costs import pooled_costs
 from leantrain.compare.significance import holm, paired
-from leantrain.compare.summary import seed_noise, summarise, verdict
+from leantrain.compare.summary import rarest, seed_noise, summarise, verdict
 
 
 def run(method, seed, accuracy, *, control_for=None, trained=1000, scored=0, seconds=10.0, before=0.0, **more):
@@ -230,3 +230,24 @@ def test_accuracies_by_class():
     assert row["balanced_accuracy"] == pytest.approx((0.7 + 0.8) / 2)
     assert row["worst_class_accuracy"] == pytest.approx((0.5 + 0.7) / 2)
     assert summarise(RUNS, ["full"])[0]["worst_class_accuracy"] is None
+
+
+def test_accuracies_over_the_rare_classes():
+    assert rarest([5, 5, 5, 5]) == []
+    assert rarest([9, 2]) == [1]
+    assert rarest([70, 10, 30, 20, 90, 40, 10]) == [1, 6]
+    runs = [
+        run("full", 0, 0.8, rare_classes_accuracy=0.6),
+        run("full", 1, 0.8, rare_classes_accuracy=0.4),
+        run("full", 0, 0.7, control_for="sb", rare_classes_accuracy=0.3),
+        run("full", 1, 0.7, control_for="sb", rare_classes_accuracy=0.2),
+        run("sb", 0, 0.7, trained=400, rare_classes_accuracy=0.5),
+        run("sb", 1, 0.7, trained=400, rare_classes_accuracy=0.1),
+    ]
+    full, sb = summarise(runs, ["full", "sb"])
+    assert full["rare_classes_accuracy"] == pytest.approx(0.5)
+    assert full["control_rare_classes_accuracy"] is None
+    assert sb["rare_classes_accuracy"] == pytest.approx(0.3)
+    assert sb["control_rare_classes_accuracy"] == pytest.approx(0.25)
+    runs[-1]["rare_classes_accuracy"] = None
+    assert summarise(runs, ["sb"])[0]["rare_classes_accuracy"] is None

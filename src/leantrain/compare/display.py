@@ -72,7 +72,7 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
     """The summary as a table: what was saved, what it cost, and what the same time buys without selection.
 
     In terminals narrower than 105 columns the boost with pre-processing, the work and the spread are left out. Under a
-    condition that leaves classes of different sizes, the accuracy of the worst class stands beside that of all.
+    condition that leaves classes of different sizes, the accuracy over the rare ones stands beside that of all.
     """
     wide = width >= 105
     tailed = unbalanced(results["config"].get("condition", "clean"))
@@ -85,7 +85,7 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
         pad_edge=wide,
     )
     columns = {"method": "left", "accuracy": "right"} | (
-        {"balanced": "right", "worst class": "right"} if tailed else {}
+        {"balanced": "right", "rare classes": "right"} if tailed else {}
     )
     columns |= {"drop": "right", "boost": "right"}
     columns |= {"with prep.": "right", "work": "right"} if wide else {}
@@ -100,7 +100,7 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
             "method": row["method"],
             "accuracy": f"{100 * row['accuracy']:.2f}" + (f" ± {100 * std:.2f}" if std is not None and wide else ""),
             "balanced": _percent(row.get("balanced_accuracy")),
-            "worst class": _percent(row.get("worst_class_accuracy")),
+            "rare classes": _percent(row.get("rare_classes_accuracy")),
             "drop": f"{row['accuracy_drop_pp']:+.2f}",
             "boost": f"{row['boost']:.2f}×",
             "with prep.": f"{row['boost_with_preprocessing']:.2f}×",

@@ -1,6 +1,7 @@
 """A comparison: every method with every seed, then full training cut to the same time, or to the same work."""
 
 import contextlib
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from leantrain.compare.controls import LINE, NEAR, on_line, share
 from leantrain.compare.costs import modelled_seconds, pooled_costs
 from leantrain.compare.environment import describe
 from leantrain.compare.store import Store
-from leantrain.compare.summary import summarise
+from leantrain.compare.summary import rarest, summarise
 from leantrain.data import ImageData, conditions
 from leantrain.files import occupied, write_json, write_whole
 from leantrain.train import provide
@@ -130,8 +131,10 @@ def _run(
     for job, part in [*line, *own]:
         _do(job, config, data, store, done, max(config.epochs * part, least), on_epoch)
     costs = pooled_costs(measured)
+    rare = rarest(np.bincount(np.asarray(data.targets), minlength=len(data.classes)).tolist())
     for run in done.runs:
         run["steady_seconds"] = modelled_seconds(run, costs)
+        run["rare_classes_accuracy"] = _mean_of(run.get("class_accuracy"), rare)
     with _possible(out):
         summary = summarise(done.runs, list(config.methods), config.controls)
     results = {
@@ -145,6 +148,13 @@ def _run(
     _write_parquet(out / "counts.parquet", done.counts)
     write_json(out / "results.json", results)
     return results
+
+
+def _mean_of(by_class: list[float] | None, chosen: list[int]) -> float | None:
+    """Mean accuracy on the ``chosen`` classes; None where there is none, or a file tells of other classes."""
+    if not by_class or not chosen or max(chosen) >= len(by_class):
+        return None
+    return statistics.fmean(by_class[label] for label in chosen)
 
 
 @contextlib.contextmanager

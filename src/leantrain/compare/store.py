@@ -56,6 +56,7 @@ class _Facts(BaseModel):
     loaded_samples: _Amount
     scored_samples: _Amount = 0
     aside: _Aside = _Aside(forward=0, backward=0)
+    class_accuracy: list[_Share] | None = None
     trajectory: list[_Point]
     costs: _Costs
 

@@ -24,7 +24,7 @@ def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("ti
 
     Boosts are ratios of modelled times (``modelled_seconds``); ``boost_by_clock`` is the plain ratio of measured ones,
     which another process on the machine can spoil. What is said of the control of the other budget than time has
-    ``work_`` before its name.
+    ``work_`` before its name. Of the rare classes is said what the runs' ``rare_classes_accuracy`` tell.
     """
     rows = [_row(method, runs) for method in methods if of(runs, method)]
     for budget in budgets:
@@ -60,9 +60,12 @@ def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | N
     noise, p_value = paired(leads) if pairs else (pooled if leads else None, None)
     tell_classes = both and all(run.get("class_accuracy") for run in runs)
     worst = control(runs, method, budget, _worst)[0] if tell_classes else {}
+    tell_rare = both and all(run.get("rare_classes_accuracy") is not None for run in runs)
+    rare = control(runs, method, budget, _rare)[0] if tell_rare else {}
     return {
         "control_accuracy": _mean([theirs[seed] for seed in both]),
         "control_worst_class_accuracy": _mean([worst[seed] for seed in both]) if worst else None,
+        "control_rare_classes_accuracy": _mean([rare[seed] for seed in both]) if rare else None,
         "control_epochs": epochs,
         "control_accuracy_pp_ahead": lead,
         "control_accuracy_std": _std(leads),
@@ -107,6 +110,7 @@ def verdict(lead: float | None, noise: float | None) -> str | None:
 
 def _row(method: str, runs: list[Run]) -> dict[str, Any]:
     pairs = _by_seed(of(runs, "full"), of(runs, method))
+    rare: list[Any] = [ours.get("rare_classes_accuracy") for _, ours in pairs]
     drops = [100 * (full["accuracy"] - ours["accuracy"]) for full, ours in pairs]
     plain = [run for run in runs if run["control_for"] is None]
     costs = pooled_costs(plain)
@@ -129,6 +133,7 @@ def _row(method: str, runs: list[Run]) -> dict[str, Any]:
         "selection_share": _mean([ours["selection_seconds"] / ours["train_seconds"] for _, ours in pairs]),
         "balanced_accuracy": _over_classes(statistics.fmean, pairs),
         "worst_class_accuracy": _over_classes(min, pairs),
+        "rare_classes_accuracy": None if None in rare else _mean(rare),
     }
 
 
@@ -154,6 +159,17 @@ def _accuracy(run: Run) -> float:
 
 def _worst(run: Run) -> float:
     return min(run["class_accuracy"])
+
+
+def _rare(run: Run) -> float:
+    return run["rare_classes_accuracy"]
+
+
+def rarest(sizes: Sequence[int]) -> list[int]:
+    """The third of the classes with the fewest of ``sizes`` (C,) training samples; none where all have as many."""
+    if len({*sizes}) < 2:
+        return []
+    return sorted(range(len(sizes)), key=sizes.__getitem__)[: max(1, len(sizes) // 3)]
 
 
 def _over_classes(figure: Callable[[list[float]], float], pairs: list[tuple[Run, Run]]) -> float | None:

@@ -91,21 +91,24 @@ def _control(results: Results, method: str) -> Cell:
 def extra(results: Results) -> list[tuple[str, str, dict[str, Cell]]]:
     """Columns of some comparisons only: heading, what it means, a cell a method.
 
-    Accuracies by class where the condition leaves classes of different sizes; the control of the same work where there
-    is one.
+    Accuracies over classes where the condition leaves classes of different sizes; the control of the same work where
+    there is one.
     """
     columns: list[tuple[str, str, dict[str, Cell]]] = []
     if unbalanced(str(results.config.get("condition", ""))):
-        said = "Mean over the classes of the accuracy on each; the accuracy on the worst of them, beside the control's."
+        said = (
+            "Mean over the classes of the accuracy on each; that over the third of the classes with the fewest "
+            "training samples, beside the control's."
+        )
         balanced = {method: _percent(results, method, "balanced_accuracy") for method in results.methods}
-        worst = {
+        rare = {
             method: replace(
-                _percent(results, method, "worst_class_accuracy"),
-                below=_beside(results.value(method, "control_worst_class_accuracy")),
+                _percent(results, method, "rare_classes_accuracy"),
+                below=_beside(results.value(method, "control_rare_classes_accuracy")),
             )
             for method in results.methods
         }
-        columns += [("balanced accuracy, %", said, balanced), ("worst class, %", "", worst)]
+        columns += [("balanced accuracy, %", said, balanced), ("rare classes, %", "", rare)]
     if any("work_verdict" in row for row in results.summary.values()):
         said = (
             "The method minus full training cut to the same work ratio instead of the same time: what would be left of "
