@@ -15,6 +15,7 @@ from leantrain.compare.significance import holm, paired
 Run = dict[str, Any]
 
 LEVEL = 0.05  # of a false verdict among all of a comparison
+UNBALANCED = 1.5  # the largest class over the smallest; below it, none is rare
 PAIRED_FROM = 3  # seeds; from two, a spread of one method's own says next to nothing
 UNKNOWN = "one seed: noise unknown"
 
@@ -166,8 +167,8 @@ def _rare(run: Run) -> float:
 
 
 def rarest(sizes: Sequence[int]) -> list[int]:
-    """The third of the classes with the fewest of ``sizes`` (C,) training samples; none where all have as many."""
-    if len({*sizes}) < 2:
+    """The third of the classes with the fewest of ``sizes`` (C,) training samples; none where all have about as many."""
+    if max(sizes) < UNBALANCED * min(sizes):
         return []
     return sorted(range(len(sizes)), key=sizes.__getitem__)[: max(1, len(sizes) // 3)]
 
