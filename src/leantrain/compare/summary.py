@@ -167,7 +167,7 @@ def _rare(run: Run) -> float:
 
 
 def rarest(sizes: Sequence[int]) -> list[int]:
-    """The third of the classes with the fewest of ``sizes`` (C,) training samples; none where all have about as many."""
+    """The third of the classes with the fewest of ``sizes`` (C,) samples; none where all are about as large."""
     if max(sizes) < UNBALANCED * min(sizes):
         return []
     return sorted(range(len(sizes)), key=sizes.__getitem__)[: max(1, len(sizes) // 3)]
