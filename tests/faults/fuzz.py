@@ -210,6 +210,7 @@ def main() -> int:
     if options.child:
         child(options.child, options.executions, options.seed, options.engine, options.place)
         return 0
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the targets take from tests/
     tools = {}
     for tool in ("atheris", "pillow", "pyarrow", "pyyaml", "safetensors", "pydantic", "numpy", "torch"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

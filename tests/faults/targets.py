@@ -131,9 +131,13 @@ def _weights(folder: Path) -> dict[str, Target]:
 
 
 def _arrays(folder: Path) -> dict[str, Target]:
-    path = folder / "full-seed0.npy"
-    np.save(path, np.arange(100, dtype=np.int32))
-    return {"npy": file(path, lambda: store._read_column(path))}
+    counts, losses = folder / "full-seed0.npy", folder / "full-seed0.loss.npy"
+    np.save(counts, np.arange(100, dtype=np.int32))
+    np.save(losses, np.linspace(0, 2, 100, dtype=np.float32))
+    return {
+        "npy": file(counts, lambda: store._read_column(counts)),
+        "npy, floats": file(losses, lambda: store._read_column(losses, "f")),
+    }
 
 
 def _configurations(folder: Path) -> dict[str, Target]:
