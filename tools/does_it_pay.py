@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from does_it_pay_figures import draw
 from leantrain.compare.controls import LINE
 from leantrain.compare.summary import LEVEL
+from leantrain.data.conditions import unbalanced
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -39,7 +40,7 @@ def page(found: dict[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"listed": listed, "thousands": "{:,}".format}
-    studies = {name: found[name]["config"] for name in ("longer", "table_a1", "adonis", "ids", "grad_match")}
+    studies = {name: found[name]["config"] for name in ("longer", "more", "table_a1", "adonis", "ids", "grad_match")}
     text = environment.get_template("does_it_pay.md.j2").render(
         config=found["config"], level=LEVEL, tables=tables(found), **advice(found), **studies
     )
@@ -48,16 +49,9 @@ def page(found: dict[str, Any]) -> str:
 
 def context(results: Path) -> dict[str, Any]:
     """What page and figures tell: the matrix of conditions and the sources' tables, as their result files have them."""
-    matrix = _read(results / "conditions" / "study.json")
-    conditions = {name: _by_method(found["rows"]) for name, found in matrix["matrix"].items()}
-    methods = [method for method in next(iter(conditions.values())) if method != "full"]
-    return {
-        "config": matrix["config"],
-        "conditions": conditions,
-        "names": {name: found["condition"] for name, found in matrix["matrix"].items()},
-        "methods": sorted(methods, key=lambda m: -sum(rows[m][AHEAD] or 0 for rows in conditions.values())),
-        "lines": {name: _line(results / "conditions" / name) for name in conditions},
-        "longer": _comparison(results / "cifar10-all-methods"),
+    return _matrix(results / "conditions") | {
+        "longer": _matrix(results / "conditions-60-epochs"),
+        "more": _comparison(results / "cifar10-all-methods"),
         "table_a1": _study(results / "table-a1" / "cifar10-resnet18")
         | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")},
         "adonis": _study(results / "sensitivity" / "adonis"),
@@ -79,33 +73,40 @@ def advice(found: dict[str, Any]) -> dict[str, Any]:
         "advice": told,
         "count": {"pairs": len(flat)} | {verdict: flat.count(verdict) for verdict in SIGNS},
         "never_behind": [m for m, given in verdicts.items() if "loses to control" not in given],
-        "ahead_longer": [m for m, row in found["longer"]["rows"].items() if row["verdict"] == "beats control"],
+        "long": [
+            {"words": words(found["longer"]["names"][name])}
+            | {sign: [m for m in found["longer"]["methods"] if rows[m]["verdict"] == sign] for sign in SIGNS}
+            for name, rows in found["longer"]["conditions"].items()
+        ],
+        "ahead_more": [m for m, row in found["more"]["rows"].items() if row["verdict"] == "beats control"],
         "always_behind": [m for m, given in verdicts.items() if {*given} == {"loses to control"}],
     }
 
 
-def tables(found: dict[str, Any]) -> dict[str, str]:
-    """The page's tables in Markdown."""
-    methods = found["methods"]
+def tables(found: dict[str, Any]) -> dict[str, Any]:
+    """The page's tables in Markdown; of longer trainings one a condition."""
+    methods, longer = found["methods"], found["longer"]
+    tailed = {name: unbalanced(condition) for name, condition in found["names"].items()}
 
-    def by_condition(cell: Callable[[Row], str], listed: list[str]) -> str:
-        lines = [[f"`{m}`", *[cell(rows[m]) for rows in found["conditions"].values()]] for m in listed]
-        return markdown(["method", *found["names"].values()], lines)
+    def by_condition(cell: Callable[[Row], str], listed: list[str], *, tails: bool | None = None) -> str:
+        names = [name for name in found["names"] if tails is None or tailed[name] == tails]
+        lines = [[f"`{m}`", *[cell(found["conditions"][name][m]) for name in names]] for m in listed]
+        return markdown(["method", *[found["names"][name] for name in names]], lines)
+
+    def beside(figure: str) -> Callable[[Row], str]:
+        return lambda row: f"{percent(row[figure])} ({percent(row[f'control_{figure}'])})"
 
     return {
         "time": by_condition(lead, methods),
         "work": by_condition(lambda row: lead(row, "work_"), methods),
         "accuracy": by_condition(lambda r: f"{percent(r['accuracy'])} ({r['boost']:.2f})", ["full", *methods]),
-        "worst_class": by_condition(
-            lambda r: f"{percent(r['worst_class_accuracy'])} ({percent(r['control_worst_class_accuracy'])})", methods
-        ),
-        "longer": markdown(
-            ["method", "accuracy in %", "boost", "lead in p.p."],
-            [
-                [f"`{method}`", percent(row["accuracy"]), number(row["boost"]), lead(row)]
-                for method, row in found["longer"]["rows"].items()
-            ],
-        ),
+        "worst_class": by_condition(beside("worst_class_accuracy"), methods, tails=False),
+        "rare_classes": by_condition(beside("rare_classes_accuracy"), methods, tails=True),
+        "longer": {
+            name: _ranked({m: rows[m] for m in ("full", *longer["methods"])})
+            for name, rows in longer["conditions"].items()
+        },
+        "more": _ranked(found["more"]["rows"]),
         "grad_match": markdown(
             ["table", "column", "method", "ours", "full training of the same time", "the source's", "verdict"],
             [
@@ -117,6 +118,13 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
             ],
         ),
     } | {name: _beside_source(found[name]["tables"]) for name in ("table_a1", "adonis", "ids")}  # fmt: skip
+
+
+def _ranked(rows: dict[str, Row]) -> str:
+    return markdown(
+        ["method", "accuracy in %", "boost", "lead in p.p."],
+        [[f"`{m}`", percent(row["accuracy"]), number(row["boost"]), lead(row)] for m, row in rows.items()],
+    )
 
 
 def _beside_source(found: dict[str, Any]) -> str:
@@ -141,6 +149,20 @@ def _read(path: Path) -> Any:
 
 def _by_method(rows: list[Row]) -> dict[str, Row]:
     return {row["method"]: row for row in rows}
+
+
+def _matrix(folder: Path) -> dict[str, Any]:
+    """A study of conditions: rows by method for each, the methods from the furthest ahead to the furthest behind."""
+    found = _read(folder / "study.json")
+    conditions = {name: _by_method(part["rows"]) for name, part in found["matrix"].items()}
+    methods = [method for method in next(iter(conditions.values())) if method != "full"]
+    return {
+        "config": found["config"],
+        "conditions": conditions,
+        "names": {name: part["condition"] for name, part in found["matrix"].items()},
+        "methods": sorted(methods, key=lambda m: -sum(rows[m][AHEAD] or 0 for rows in conditions.values())),
+        "lines": {name: _line(folder / name) for name in conditions},
+    }
 
 
 def _comparison(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def draw(found: Found, folder: Path) -> list[Path]:
     draws: dict[str, Callable[[Found], Figure]] = {
         "conditions": conditions,
         "time": time,
-        "longer": longer,
+        "longer": lambda found: time(found["longer"]),
+        "more": more,
         "settings": settings,
         "table-a1": table_a1,
         "grad-match": grad_match,
@@ -59,9 +60,9 @@ def conditions(found: Found) -> Figure:
 def time(found: Found) -> Figure:
     """Accuracy over time, a panel a condition: what lies above the line of plain training pays."""
     rows_of, methods = found["conditions"], found["methods"]
-    across = 3
+    across = min(3, len(rows_of) + 1)
     down = -(-(len(rows_of) + 1) // across)
-    figure = Figure(figsize=(11, 3.3 * down), layout="constrained")
+    figure = Figure(figsize=(3.7 * across, 3.3 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flatten()
     look = looks(("full", *methods))
     for axes, (name, rows) in zip(panels, rows_of.items(), strict=False):
@@ -85,9 +86,9 @@ def time(found: Found) -> Figure:
     return figure
 
 
-def longer(found: Found) -> Figure:
-    """All methods in a longer training of more images."""
-    rows = found["longer"]["rows"]
+def more(found: Found) -> Figure:
+    """All methods in a training of more images."""
+    rows = found["more"]["rows"]
     return _one_panel(sorted(((m, rows[m]) for m in rows if m != "full"), key=lambda pair: _ahead(pair[1])))
 
 

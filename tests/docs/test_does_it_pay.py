@@ -17,10 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "does-it-pay.md").read_text(encoding="utf-8")
 CONDITIONS = ROOT / "results" / "conditions"
 STUDY = json.loads((CONDITIONS / "study.json").read_text())
+LONGER = ROOT / "results" / "conditions-60-epochs"
+LONGER_STUDY = json.loads((LONGER / "study.json").read_text())
 NUMBER = re.compile(r"(?<![\w.@-])[+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w)")
 SAID = {"95"}  # per cent of the intervals
 SOURCES = [
     CONDITIONS / "study.json",
+    LONGER / "study.json",
     ROOT / "results" / "cifar10-all-methods" / "results.json",
     ROOT / "results" / "table-a1" / "cifar10-resnet18" / "study.json",
     ROOT / "results" / "sensitivity" / "adonis" / "study.json",
@@ -71,16 +74,30 @@ def test_every_number_stands_in_a_result_file() -> None:
     assert [int(count) for count in counted.groups()] == expected
 
 
-@pytest.mark.parametrize("name", STUDY["matrix"])
-def test_leads_and_intervals_follow_from_the_raw_runs(name: str) -> None:
+def told_under(name: str) -> dict[str, str]:
+    column = list(STUDY["matrix"]).index(name) + 1
+    return {cells[0].strip("`"): cells[column] for cells in tables()[0][1:]}
+
+
+def told_of_longer(name: str) -> dict[str, str]:
+    ranked = [rows for rows in tables() if rows[0] == ["method", "accuracy in %", "boost", "lead in p.p."]]
+    rows = ranked[list(LONGER_STUDY["matrix"]).index(name)]
+    return {cells[0].strip("`"): cells[3] for cells in rows[1:] if cells[0] != "`full`"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [*((CONDITIONS, name) for name in STUDY["matrix"]), *((LONGER, name) for name in LONGER_STUDY["matrix"])],
+)
+def test_leads_and_intervals_follow_from_the_raw_runs(folder: Path, name: str) -> None:
     """The control: between the two nearest full trainings with the same seed, linear in the log of their length."""
-    found = json.loads((CONDITIONS / name / "results.json").read_text())
-    rows = {row["method"]: row for row in STUDY["matrix"][name]["rows"]}
+    found = json.loads((folder / name / "results.json").read_text())
+    study = STUDY if folder == CONDITIONS else LONGER_STUDY
+    rows = {row["method"]: row for row in study["matrix"][name]["rows"]}
     full = {run["seed"]: run["accuracy"] for run in found["runs"] if run["method"] == "full" and not run["control_for"]}
     line = [run for run in found["runs"] if run["control_for"] == "line"]
     assert len(full) >= 5
-    column = list(STUDY["matrix"]).index(name) + 1
-    told = {cells[0].strip("`"): cells[column] for cells in tables()[0][1:]}
+    told = told_under(name) if folder == CONDITIONS else told_of_longer(name)
     assert set(told) == set(rows) - {"full"}
     for method, cell in told.items():
         share = min(rows[method]["time_ratio"], 1.0)
@@ -101,5 +118,5 @@ def test_the_page_is_the_one_that_the_command_writes(monkeypatch: pytest.MonkeyP
     made = runpy.run_path(str(ROOT / "tools" / "does_it_pay.py"))
     assert made["page"](made["context"](ROOT / "results")) == PAGE, "run `make page`"
     figures = re.findall(r"\((does-it-pay/[\w-]+\.png)\)", PAGE)
-    assert len(figures) == 6
+    assert len(figures) == 7
     assert all((ROOT / "docs" / figure).exists() for figure in figures)
