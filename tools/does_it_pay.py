@@ -6,6 +6,7 @@ results/; nothing is trained here.
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,15 @@ def page(found: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"listed": listed, "thousands": "{:,}".format}
+    environment.filters |= {"listed": listed, "percent": percent, "thousands": "{:,}".format}
     studies = {name: found[name]["config"] for name in ("longer", "more", "table_a1", "adonis", "ids", "grad_match")}
     text = environment.get_template("does_it_pay.md.j2").render(
-        config=found["config"], level=LEVEL, tables=tables(found), **advice(found), **studies
+        config=found["config"],
+        level=LEVEL,
+        stopped=found["table_a1"]["stopped"],
+        tables=tables(found),
+        **advice(found),
+        **studies,
     )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -53,7 +59,8 @@ def context(results: Path) -> dict[str, Any]:
         "longer": _matrix(results / "conditions-60-epochs"),
         "more": _comparison(results / "cifar10-all-methods"),
         "table_a1": _study(results / "table-a1" / "cifar10-resnet18")
-        | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")},
+        | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")}
+        | {"stopped": _stopped(results / "table-a1" / "cifar10-resnet18" / "all", 0.65)},
         "adonis": _study(results / "sensitivity" / "adonis"),
         "ids": _study(results / "sensitivity" / "ids"),
         "grad_match": _study(results / "cached-grad-match"),
@@ -187,6 +194,16 @@ def _line(folder: Path) -> list[tuple[float, list[float]]]:
     runs = [r for r in _read(folder / "results.json")["runs"] if r["method"] == "full" and r["control_for"] in shared]
     lengths = sorted({run["share"] or 1.0 for run in runs})
     return [(length, [run["accuracy"] for run in runs if (run["share"] or 1.0) == length]) for length in lengths]
+
+
+def _stopped(folder: Path, share: float) -> dict[str, float]:
+    """Full training stopped after about ``share`` of its epochs, its schedule as it was, beside the one cut to that."""
+    runs = [run for run in _read(folder / "results.json")["runs"] if run["method"] == "full"]
+    whole = [run["trajectory"] for run in runs if run["control_for"] is None]
+    cut = [run["accuracy"] for run in runs if run["control_for"] == LINE and run["share"] == share]
+    epochs = round(share * len(whole[0]))
+    accuracy = statistics.fmean(points[epochs - 1]["accuracy"] for points in whole)
+    return {"epochs": epochs, "accuracy": accuracy, "cut": statistics.fmean(cut)}
 
 
 def lead(row: Row, budget: str = "") -> str:

@@ -64,7 +64,7 @@ def test_every_number_stands_in_a_result_file() -> None:
             stand |= {form.removeprefix("-") for form in [*forms, f"{number:g}"]}
     counted = re.search(r"^Of (\d+) pairs.*?(\d+) beat.*?(\d+) are within.*?(\d+) lose", PAGE, re.MULTILINE | re.DOTALL)
     assert counted
-    rest = PAGE.replace(counted[0], "")  # counts of verdicts: see below
+    rest = PAGE.replace(counted[0], "").replace(stopped()[0], "")  # see below
     told = [number.lstrip("+−") for number in NUMBER.findall(re.sub(r"\(does-it-pay/.*?\)", "", rest))]
     assert len(told) > 300
     assert [number for number in told if number not in stand] == []
@@ -72,6 +72,21 @@ def test_every_number_stands_in_a_result_file() -> None:
     verdicts = [row["verdict"] for row in rows]
     expected = [len(verdicts), *map(verdicts.count, ("beats control", "within noise", "loses to control"))]
     assert [int(count) for count in counted.groups()] == expected
+
+
+def stopped() -> re.Match[str]:
+    found = re.search(r"stopped after (\d+) of its 12 epochs has ([\d.]+) %, .* same time ([\d.]+) %", PAGE)
+    assert found
+    return found
+
+
+def test_stopping_early_follows_from_the_raw_runs() -> None:
+    found = json.loads((ROOT / "results" / "table-a1" / "cifar10-resnet18" / "all" / "results.json").read_text())
+    full = [run for run in found["runs"] if run["method"] == "full"]
+    reached = [run["trajectory"][7]["accuracy"] for run in full if run["control_for"] is None]
+    cut = [run["accuracy"] for run in full if run["share"] == 0.65]
+    assert len(reached) == len(cut) == 5
+    assert stopped().groups() == ("8", f"{100 * np.mean(reached):.1f}", f"{100 * np.mean(cut):.1f}")
 
 
 def told_under(name: str) -> dict[str, str]:
