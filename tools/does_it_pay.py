@@ -6,7 +6,6 @@ results/; nothing is trained here.
 
 import json
 import re
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,6 @@ def page(found: dict[str, Any]) -> str:
     text = environment.get_template("does_it_pay.md.j2").render(
         config=found["config"],
         level=LEVEL,
-        stopped=found["table_a1"]["stopped"],
         tables=tables(found),
         **advice(found),
         **studies,
@@ -59,8 +57,7 @@ def context(results: Path) -> dict[str, Any]:
         "longer": _matrix(results / "conditions-60-epochs"),
         "more": _comparison(results / "cifar10-all-methods"),
         "table_a1": _study(results / "table-a1" / "cifar10-resnet18")
-        | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")}
-        | {"stopped": _stopped(results / "table-a1" / "cifar10-resnet18" / "all", 0.65)},
+        | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")},
         "adonis": _study(results / "sensitivity" / "adonis"),
         "ids": _study(results / "sensitivity" / "ids"),
         "grad_match": _study(results / "cached-grad-match"),
@@ -86,6 +83,12 @@ def advice(found: dict[str, Any]) -> dict[str, Any]:
             for name, rows in found["longer"]["conditions"].items()
         ],
         "ahead_more": [m for m, row in found["more"]["rows"].items() if row["verdict"] == "beats control"],
+        "behind_stopping": [
+            name
+            for table in found["table_a1"]["tables"].values()
+            for name, row in table["rows"].items()
+            if row["verdict"] == "within noise" and row["stopped"]["ahead"] < -row["stopped"]["noise"]
+        ],
         "always_behind": [m for m, given in verdicts.items() if {*given} == {"loses to control"}],
     }
 
@@ -135,13 +138,19 @@ def _ranked(rows: dict[str, Row]) -> str:
 
 
 def _beside_source(found: dict[str, Any]) -> str:
+    """Ours and the printed figures; where full training was tested on its way, also the lead over stopping it."""
+    told = {name: row for table in found.values() for name, row in table["rows"].items()}
+    headings = ["", "drop in p.p.", "the source's", "boost", "the source's", "lead in p.p."]
     rows = [
         [name, number(row["figures"]["drop"]), number(row["printed"]["drop"]), number(row["figures"]["boost"]),
          number(row["printed"]["boost"]), lead(row)]
-        for table in found.values()
-        for name, row in table["rows"].items()
+        for name, row in told.items()
     ]  # fmt: skip
-    return markdown(["", "drop in p.p.", "the source's", "boost", "the source's", "lead in p.p."], rows)
+    stopped = [_interval(**row["stopped"]) for row in told.values()]
+    if any(stopped):
+        headings = [*headings, "beside stopping"]
+        rows = [[*cells, beside] for cells, beside in zip(rows, stopped, strict=True)]
+    return markdown(headings, rows)
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -196,22 +205,15 @@ def _line(folder: Path) -> list[tuple[float, list[float]]]:
     return [(length, [run["accuracy"] for run in runs if (run["share"] or 1.0) == length]) for length in lengths]
 
 
-def _stopped(folder: Path, share: float) -> dict[str, float]:
-    """Full training stopped after about ``share`` of its epochs, its schedule as it was, beside the one cut to that."""
-    runs = [run for run in _read(folder / "results.json")["runs"] if run["method"] == "full"]
-    whole = [run["trajectory"] for run in runs if run["control_for"] is None]
-    cut = [run["accuracy"] for run in runs if run["control_for"] == LINE and run["share"] == share]
-    epochs = round(share * len(whole[0]))
-    accuracy = statistics.fmean(points[epochs - 1]["accuracy"] for points in whole)
-    return {"epochs": epochs, "accuracy": accuracy, "cut": statistics.fmean(cut)}
-
-
 def lead(row: Row, budget: str = "") -> str:
     """A lead over the control in p.p. with half its interval, and the verdict: ``+1.20 ± 0.50 ▲``. Empty for none."""
-    ahead, noise = row[budget + AHEAD], row[f"{budget}noise_pp"]
-    if ahead is None:
+    if row[budget + AHEAD] is None:
         return ""
-    return f"{ahead:+z.2f} ± {noise:.2f} {SIGNS[row[f'{budget}verdict']]}".replace("-", "\N{MINUS SIGN}")
+    return f"{_interval(row[budget + AHEAD], row[f'{budget}noise_pp'])} {SIGNS[row[f'{budget}verdict']]}"
+
+
+def _interval(ahead: float | None, noise: float | None) -> str:
+    return "" if ahead is None else f"{ahead:+z.2f} ± {noise:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float | None) -> str:

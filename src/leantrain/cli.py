@@ -269,7 +269,8 @@ def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwr
     from leantrain.report.verdict import sentences
 
     path = write(out, _pictures(data))
-    console.print(sentences(load(out))[0], markup=False, highlight=False)
+    for sentence in filter(None, sentences(load(out))):
+        console.print(sentence, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
 
 

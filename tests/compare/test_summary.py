@@ -223,6 +223,23 @@ def test_one_control_serves_both_budgets_where_they_agree():
     assert row["work_control_accuracy"] == row["control_accuracy"] == 0.84
 
 
+def test_full_training_stopped_at_the_time_of_a_method():
+    # four epochs; 0.6 of the time is 2.4 of them, two fifths of the way from the second test's 0.8 to the third's 0.97
+    ends = [0.9, 0.91, 0.92]
+    runs = [run("full", seed, end) for seed, end in enumerate(ends)]
+    runs += [run("rs2", seed, 0.7, trained=600) for seed in range(3)]
+    runs += [run("iswr", seed, 0.7) for seed in range(3)] + [run("few", seed, 0.2, trained=200) for seed in range(3)]
+    runs += [run("full", seed, 0.1, control_for="rs2") for seed in range(3)]
+    full, rs2, iswr, few = summarise(runs, ["full", "rs2", "iswr", "few"])
+    leads = [100 * (0.7 - end * (0.8 + 0.4 * 0.17)) for end in ends]
+    assert rs2["verdict"] == "beats control"
+    assert rs2["stopped_accuracy"] == pytest.approx(0.868 * 0.91)
+    assert rs2["stopped_accuracy_pp_ahead"] == pytest.approx(statistics.mean(leads))
+    assert rs2["stopped_noise_pp"] == pytest.approx(t.ppf(0.975, 2) * statistics.stdev(leads) / math.sqrt(3))
+    for row in (full, iswr, few):  # of no less time than full training, or ended before its first test
+        assert row["stopped_accuracy"] is row["stopped_accuracy_pp_ahead"] is row["stopped_noise_pp"] is None
+
+
 def test_accuracies_by_class():
     by_class = [[0.9, 0.5, 0.7], [0.8, 0.7, 0.9]]
     runs = [run("full", seed, 0.7, class_accuracy=by_class[seed]) for seed in (0, 1)]

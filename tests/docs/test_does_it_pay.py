@@ -64,7 +64,7 @@ def test_every_number_stands_in_a_result_file() -> None:
             stand |= {form.removeprefix("-") for form in [*forms, f"{number:g}"]}
     counted = re.search(r"^Of (\d+) pairs.*?(\d+) beat.*?(\d+) are within.*?(\d+) lose", PAGE, re.MULTILINE | re.DOTALL)
     assert counted
-    rest = PAGE.replace(counted[0], "").replace(stopped()[0], "")  # see below
+    rest = PAGE.replace(counted[0], "")
     told = [number.lstrip("+−") for number in NUMBER.findall(re.sub(r"\(does-it-pay/.*?\)", "", rest))]
     assert len(told) > 300
     assert [number for number in told if number not in stand] == []
@@ -74,19 +74,24 @@ def test_every_number_stands_in_a_result_file() -> None:
     assert [int(count) for count in counted.groups()] == expected
 
 
-def stopped() -> re.Match[str]:
-    found = re.search(r"stopped after (\d+) of its 12 epochs has ([\d.]+) %, .* same time ([\d.]+) %", PAGE)
-    assert found
-    return found
-
-
-def test_stopping_early_follows_from_the_raw_runs() -> None:
+def test_leads_over_stopping_follow_from_the_raw_runs() -> None:
+    """Full training's tests along its way, at the time of ids: between two of them linear."""
+    study = json.loads((ROOT / "results" / "table-a1" / "cifar10-resnet18" / "study.json").read_text())
+    told = next(rows for rows in tables() if rows[0][-1] == "beside stopping")
+    cells = {row[0]: row[-1] for row in told[1:]}
+    assert list(cells) == [name for table in study["tables"] for name in table["rows"]]
     found = json.loads((ROOT / "results" / "table-a1" / "cifar10-resnet18" / "all" / "results.json").read_text())
-    full = [run for run in found["runs"] if run["method"] == "full"]
-    reached = [run["trajectory"][7]["accuracy"] for run in full if run["control_for"] is None]
-    cut = [run["accuracy"] for run in full if run["share"] == 0.65]
-    assert len(reached) == len(cut) == 5
-    assert stopped().groups() == ("8", f"{100 * np.mean(reached):.1f}", f"{100 * np.mean(cut):.1f}")
+    plain = [run for run in found["runs"] if run["control_for"] is None]
+    ways = {run["seed"]: [at["accuracy"] for at in run["trajectory"]] for run in plain if run["method"] == "full"}
+    assert [len(way) for way in ways.values()] == [12] * 5
+    epochs = 12 * next(row["time_ratio"] for row in found["summary"] if row["method"] == "ids")
+    leads = [
+        100 * (run["accuracy"] - np.interp(epochs, range(1, 13), ways[run["seed"]]))
+        for run in plain
+        if run["method"] == "ids"
+    ]
+    half = stats.t.ppf(0.975, 4) * stats.sem(leads)
+    assert cells["ids"].replace("−", "-") == f"{np.mean(leads):+.2f} ± {half:.2f}"
 
 
 def told_under(name: str) -> dict[str, str]:

@@ -131,6 +131,21 @@ def test_one_seed_is_called_one_seed(tmp_path: Path) -> None:
     assert "Read with care" in page
 
 
+def test_an_easy_control_is_called_one(tmp_path: Path) -> None:
+    """Behind full training that is merely stopped: told of those who did not lose to the control, beyond the noise."""
+    data = synthetic.write_results(tmp_path, samples=60)
+    verdicts = ["within noise", "beats control", "loses to control", "within noise"]
+    for row, verdict, lead in zip(data["summary"][1:], verdicts, (-1.6, -2.25, -9.0, -0.4), strict=True):
+        row.update(verdict=verdict, stopped_accuracy_pp_ahead=lead, stopped_noise_pp=0.5)
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    page = report.write(tmp_path).read_text()
+    assert (
+        "<b>Read with care.</b> Full training merely stopped after the same time, its schedule not compressed, is "
+        "ahead of rs2 (by 1.60 p.p.) and infobatch (by 2.25 p.p.) beyond the noise. With this schedule the control is "
+        "an easy rival." in page
+    )
+
+
 def test_events_are_added_up_over_seeds(tmp_path: Path) -> None:
     data = synthetic.write_results(tmp_path, methods=["adonis"], samples=60)
     for count, run in enumerate(run for run in data["runs"] if run["method"] == "adonis"):

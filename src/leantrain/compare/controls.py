@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from leantrain.compare.costs import modelled_seconds, of, pooled_costs, work
 
 Run = dict[str, Any]
@@ -66,6 +68,22 @@ def control(
         points = [(run["share"], value(run)) for run in line if run["seed"] == seed] + [(1.0, value(end))]
         found[seed] = _between(min(wanted, 1.0), sorted(points))
     return found, wanted * statistics.fmean(run["epochs"] for run in ends.values())
+
+
+def stopped(runs: list[Run], method: str) -> dict[int, float]:
+    """Accuracy, by seed, of full training merely stopped at the time of ``method``: its schedule is not compressed.
+
+    Read off the tests along full training, between two of them linearly. Nothing for seeds without a test so early, or
+    for a method that takes as long as full training.
+    """
+    wanted = share(method, [run for run in runs if run["control_for"] is None], "time")
+    found = {}
+    for run in of(runs, "full"):
+        tests = [test for test in run["trajectory"] if test["accuracy"] is not None]
+        epochs, end = [1 + test["epoch"] for test in tests], wanted * run["epochs"]
+        if tests and epochs[0] <= end < epochs[-1]:
+            found[run["seed"]] = float(np.interp(end, epochs, [test["accuracy"] for test in tests]))
+    return found
 
 
 def _between(wanted: float, points: list[tuple[float, float]]) -> float:

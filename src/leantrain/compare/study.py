@@ -153,6 +153,7 @@ def _figures(table: Table, results: dict[str, Any]) -> dict[str, Any]:
             "ahead": row["control_accuracy_pp_ahead"],
             "noise": row["noise_pp"],
             "verdict": row["verdict"],
+            "stopped": {"ahead": row["stopped_accuracy_pp_ahead"], "noise": row["stopped_noise_pp"]},
         }
     return {"title": table.title, "figures": list(table.figures), "rows": rows}
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from leantrain.compare.controls import control, time_ratio, work_ratio
+from leantrain.compare.controls import control, stopped, time_ratio, work_ratio
 from leantrain.compare.costs import modelled_seconds, of, pooled_costs
 from leantrain.compare.significance import holm, paired
 
@@ -25,11 +25,15 @@ def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("ti
 
     Boosts are ratios of modelled times (``modelled_seconds``); ``boost_by_clock`` is the plain ratio of measured ones,
     which another process on the machine can spoil. What is said of the control of the other budget than time has
-    ``work_`` before its name. Of the rare classes is said what the runs' ``rare_classes_accuracy`` tell.
+    ``work_`` before its name; what is said of full training merely stopped at the method's time, ``stopped_``: where
+    that does better than the control, the control is an easy rival. Of the rare classes is said what the runs'
+    ``rare_classes_accuracy`` tell.
     """
     rows = [_row(method, runs) for method in methods if of(runs, method)]
     for budget in budgets:
         _judge(rows, runs, budget)
+    for row in rows:
+        row |= _beside_stopped(row["method"], runs)
     return rows
 
 
@@ -52,13 +56,11 @@ def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str) -> None:
 
 def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | None) -> dict[str, Any]:
     """The control's figures and the method's lead over it, judged where the noise is ``pooled``."""
-    ours = {run["seed"]: run for run in of(runs, method)}
+    ours = of(runs, method)
     theirs, epochs = ({}, None) if method == "full" else control(runs, method, budget, _accuracy)
-    both = [seed for seed in ours if seed in theirs]
-    leads = [100 * (ours[seed]["accuracy"] - theirs[seed]) for seed in both]
-    lead = _mean(leads)
-    pairs = len(leads) >= PAIRED_FROM
-    noise, p_value = paired(leads) if pairs else (pooled if leads else None, None)
+    both = [run["seed"] for run in ours if run["seed"] in theirs]
+    leads, noise, p_value = _leads(ours, theirs, pooled)
+    lead, pairs = _mean(leads), p_value is not None
     tell_classes = both and all(run.get("class_accuracy") for run in runs)
     worst = control(runs, method, budget, _worst)[0] if tell_classes else {}
     tell_rare = both and all(run.get("rare_classes_accuracy") is not None for run in runs)
@@ -75,6 +77,26 @@ def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | N
         "p_value": p_value,
         "p_holm": None,
         "verdict": None if pairs else verdict(lead, noise),
+    }
+
+
+def _leads(
+    ours: list[Run], theirs: dict[int, float], pooled: float | None
+) -> tuple[list[float], float | None, float | None]:
+    """Leads in p.p. by seed over the accuracies ``theirs``, their noise, and a p-value where the pairs are enough."""
+    leads = [100 * (run["accuracy"] - theirs[run["seed"]]) for run in ours if run["seed"] in theirs]
+    noise, p_value = paired(leads) if len(leads) >= PAIRED_FROM else (pooled if leads else None, None)
+    return leads, noise, p_value
+
+
+def _beside_stopped(method: str, runs: list[Run]) -> dict[str, Any]:
+    ours = of(runs, method)
+    theirs = {} if method == "full" else stopped(runs, method)
+    leads, noise, _ = _leads(ours, theirs, seed_noise(runs))
+    return {
+        "stopped_accuracy": _mean([theirs[run["seed"]] for run in ours if run["seed"] in theirs]),
+        "stopped_accuracy_pp_ahead": _mean(leads),
+        "stopped_noise_pp": noise,
     }
 
 

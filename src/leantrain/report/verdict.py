@@ -12,7 +12,7 @@ def sentences(results: Results) -> tuple[str, str]:
     """The headline: who beat the equal-time control, by how much, what became of the others. And a caveat or ""."""
     seeds = len({run.seed for run in results.of(FULL)})
     if seeds > 1:
-        return _headline(results), ""
+        return _headline(results), _easy_control(results)
     return f"With one seed: {_headline(results)}", (
         "The spread between seeds is unknown, so no difference here can be told from chance. "
         "Repeat with three seeds or more before believing any of them."
@@ -54,6 +54,22 @@ def _headline(results: Results) -> str:
     if winners:
         return f"{len(winners)} of {total} methods {CLAIM}: {_join([_ahead(results, w) for w in winners])}{rest}."
     return f"None of the {total} methods {CLAIM}{rest}."
+
+
+def _easy_control(results: Results) -> str:
+    """Who did not lose to the control, but does to full training merely stopped at the same time; "" for nobody."""
+    behind = []
+    for method in results.methods:
+        lead, margin = (results.value(method, f"stopped_{key}") for key in ("accuracy_pp_ahead", "noise_pp"))
+        spared = results.summary.get(method, {}).get("verdict") in (BEATS, NOISE)
+        if spared and lead is not None and margin is not None and lead < -margin:
+            behind.append(f"{method} (by {-lead:.2f} p.p.)")
+    if not behind:
+        return ""
+    return (
+        f"Full training merely stopped after the same time, its schedule not compressed, is ahead of {_join(behind)} "
+        "beyond the noise. With this schedule the control is an easy rival."
+    )
 
 
 def _ahead(results: Results, method: str) -> str:
