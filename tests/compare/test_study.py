@@ -221,6 +221,7 @@ def test_a_part_of_a_preset_has_only_what_its_table_needs():
     assert set(part.recordings) == {"resnet"}
     assert set(part.comparisons["base"]["methods"]) == {"full", "random-pb", "grad-match", "replay@resnet"}
     assert set(presets.load("grad-match/architecture").recordings) == {"mobilenet", "mobilenet-warm"}
+    assert part.here == presets.load("cached-grad-match").here | {"seeds": [0, 1, 2, 3, 4]}
 
 
 def test_a_share_shrinks_images_epochs_and_width():

@@ -83,7 +83,8 @@ def load(name: str) -> Preset:
     """The preset called ``name``. ValueError, with the known ones, for another name."""
     content = read_yaml(FOLDER / f"{check.one_of('preset', name, names())}.yaml")
     if whole := content.get("part_of"):
-        return _part(load(whole), content["tables"])
+        part = _part(load(whole), content["tables"])
+        return dataclasses.replace(part, here=part.here | content.get("here", {}))
     content["recordings"] = {key: (method, own) for key, (method, own) in content.get("recordings", {}).items()}
     content["tables"] = tuple(Table(**table) for table in content.get("tables", ()))
     return Preset(**content)
