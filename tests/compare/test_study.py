@@ -242,6 +242,14 @@ def test_a_share_shrinks_images_epochs_and_width():
             scaled(preset, wrong, {})
 
 
+@pytest.mark.parametrize("name", ["kakurenbo/wrn-28-10-cifar100", "kakurenbo/resnet50-imagenet"])
+@pytest.mark.parametrize("scale", ["here", "0.1"])
+def test_the_probe_shrinks_with_the_training(name, scale):
+    """FORGET's twenty epochs of a probe beside twelve of training would be most of the time."""
+    changes, _ = scaled(presets.load(name), scale, {})
+    assert changes["settings"]["forget"]["probe_epochs"] == 2
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_at_the_scale_of_two_cores_a_preset_still_fits_together(name, tmp_path):
     preset = presets.load(name)

@@ -13,6 +13,7 @@ _IN_EPOCHS = (
     "select_every",
     "start_epoch",
     "switch_epoch",
+    "probe_epochs",
 )  # settings of methods; where floats, shares of the training
 
 
