@@ -40,7 +40,7 @@ def page(found: dict[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"listed": listed, "percent": percent, "thousands": "{:,}".format}
-    studies = {name: found[name]["config"] for name in ("longer", "more", "table_a1", "adonis", "ids", "grad_match")}
+    studies = {name: found[name]["config"] for name in ("longer", "more", "fresh", "table_a1", "adonis", "ids", "grad_match")}
     text = environment.get_template("does_it_pay.md.j2").render(
         config=found["config"],
         level=LEVEL,
@@ -56,6 +56,7 @@ def context(results: Path) -> dict[str, Any]:
     return _matrix(results / "conditions") | {
         "longer": _matrix(results / "conditions-60-epochs"),
         "more": _comparison(results / "cifar10-all-methods"),
+        "fresh": _comparison(results / "cifar10-fresh-seeds"),
         "table_a1": _study(results / "table-a1" / "cifar10-resnet18")
         | {"line": _line(results / "table-a1" / "cifar10-resnet18" / "all")},
         "adonis": _study(results / "sensitivity" / "adonis"),
@@ -82,7 +83,9 @@ def advice(found: dict[str, Any]) -> dict[str, Any]:
             | {sign: [m for m in found["longer"]["methods"] if rows[m]["verdict"] == sign] for sign in SIGNS}
             for name, rows in found["longer"]["conditions"].items()
         ],
-        "ahead_more": [m for m, row in found["more"]["rows"].items() if row["verdict"] == "beats control"],
+        "ahead_more": _ahead(found["more"]["rows"]),
+        "ahead_fresh": _ahead(found["fresh"]["rows"]),
+        "again": ", ".join(f"`{m}` {lead(found['fresh']['rows'][m])}" for m in _ahead(found["more"]["rows"])),
         "behind_stopping": [
             name
             for table in found["table_a1"]["tables"].values()
@@ -91,6 +94,10 @@ def advice(found: dict[str, Any]) -> dict[str, Any]:
         ],
         "always_behind": [m for m, given in verdicts.items() if {*given} == {"loses to control"}],
     }
+
+
+def _ahead(rows: dict[str, Row]) -> list[str]:
+    return [method for method, row in rows.items() if row["verdict"] == "beats control"]
 
 
 def tables(found: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +124,7 @@ def tables(found: dict[str, Any]) -> dict[str, Any]:
             for name, rows in longer["conditions"].items()
         },
         "more": _ranked(found["more"]["rows"]),
+        "fresh": _ranked(found["fresh"]["rows"]),
         "grad_match": markdown(
             ["table", "column", "method", "ours", "full training of the same time", "the source's", "verdict"],
             [

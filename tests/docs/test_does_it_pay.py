@@ -25,6 +25,7 @@ SOURCES = [
     CONDITIONS / "study.json",
     LONGER / "study.json",
     ROOT / "results" / "cifar10-all-methods" / "results.json",
+    ROOT / "results" / "cifar10-fresh-seeds" / "results.json",
     ROOT / "results" / "table-a1" / "cifar10-resnet18" / "study.json",
     ROOT / "results" / "sensitivity" / "adonis" / "study.json",
     ROOT / "results" / "sensitivity" / "ids" / "study.json",
