@@ -40,7 +40,8 @@ def page(found: dict[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"listed": listed, "percent": percent, "thousands": "{:,}".format}
-    studies = {name: found[name]["config"] for name in ("longer", "more", "fresh", "table_a1", "adonis", "ids", "grad_match")}
+    named = ("longer", "more", "fresh", "table_a1", "adonis", "ids", "grad_match")
+    studies = {name: found[name]["config"] for name in named}
     text = environment.get_template("does_it_pay.md.j2").render(
         config=found["config"],
         level=LEVEL,
@@ -111,7 +112,11 @@ def tables(found: dict[str, Any]) -> dict[str, Any]:
         return markdown(["method", *[found["names"][name] for name in names]], lines)
 
     def beside(figure: str) -> Callable[[Row], str]:
-        return lambda row: f"{percent(row[figure])} ({percent(row[f'control_{figure}'])})"
+        def cell(row: Row) -> str:
+            control = row[f"control_{figure}"]
+            return percent(row[figure]) + ("" if control is None else f" ({percent(control)})")
+
+        return cell
 
     return {
         "time": by_condition(lead, methods),
@@ -120,11 +125,14 @@ def tables(found: dict[str, Any]) -> dict[str, Any]:
         "worst_class": by_condition(beside("worst_class_accuracy"), methods, tails=False),
         "rare_classes": by_condition(beside("rare_classes_accuracy"), methods, tails=True),
         "longer": {
-            name: _ranked({m: rows[m] for m in ("full", *longer["methods"])})
+            words(longer["names"][name]): _ranked(
+                {m: rows[m] for m in ("full", *longer["methods"])},
+                {"rare classes in %": beside("rare_classes_accuracy")} if unbalanced(longer["names"][name]) else {},
+            )
             for name, rows in longer["conditions"].items()
         },
-        "more": _ranked(found["more"]["rows"]),
-        "fresh": _ranked(found["fresh"]["rows"]),
+        "more": _ranked(found["more"]["rows"], {}),
+        "fresh": _ranked(found["fresh"]["rows"], {}),
         "grad_match": markdown(
             ["table", "column", "method", "ours", "full training of the same time", "the source's", "verdict"],
             [
@@ -138,11 +146,11 @@ def tables(found: dict[str, Any]) -> dict[str, Any]:
     } | {name: _beside_source(found[name]["tables"]) for name in ("table_a1", "adonis", "ids")}  # fmt: skip
 
 
-def _ranked(rows: dict[str, Row]) -> str:
-    return markdown(
-        ["method", "accuracy in %", "boost", "lead in p.p."],
-        [[f"`{m}`", percent(row["accuracy"]), number(row["boost"]), lead(row)] for m, row in rows.items()],
-    )
+def _ranked(rows: dict[str, Row], more: dict[str, Callable[[Row], str]]) -> str:
+    columns = {"accuracy in %": lambda row: percent(row["accuracy"]), "boost": lambda row: number(row["boost"])}
+    columns |= {"lead in p.p.": lead, **more}
+    lines = [[f"`{method}`", *[cell(row) for cell in columns.values()]] for method, row in rows.items()]
+    return markdown(["method", *columns], lines)
 
 
 def _beside_source(found: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def told_under(name: str) -> dict[str, str]:
 
 
 def told_of_longer(name: str) -> dict[str, str]:
-    ranked = [rows for rows in tables() if rows[0] == ["method", "accuracy in %", "boost", "lead in p.p."]]
+    ranked = [rows for rows in tables() if rows[0][:4] == ["method", "accuracy in %", "boost", "lead in p.p."]]
     rows = ranked[list(LONGER_STUDY["matrix"]).index(name)]
     return {cells[0].strip("`"): cells[3] for cells in rows[1:] if cells[0] != "`full`"}
 
