@@ -7,13 +7,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 try:
     import typer
     from rich.console import Console
     from rich.markup import escape
 
+    from leantrain import running
     from leantrain.options import (
         BatchSize,
         ChannelsLast,
@@ -36,19 +37,15 @@ try:
         Threads,
         Width,
         Workers,
-        checked,
         configure,
         given,
         split,
     )
+    from leantrain.running import console
 except ModuleNotFoundError as error:  # the library alone does not need them
     raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error
 
-if TYPE_CHECKING:
-    from leantrain.compare import CompareConfig
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console()
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # full or failing: no fault of the input
 
 
@@ -91,11 +88,13 @@ def compare(
     _check_alone()
     _use(threads)
     if preset is not None:
-        _study(preset, given(flags, set_, config), out, only=split(only) if only else None, scale=scale, resume=resume)
+        running.study(
+            preset, given(flags, set_, config), out, only=split(only) if only else None, scale=scale, resume=resume
+        )
     elif only is not None or scale is not None:
         raise ValueError("--only and --scale change what a --preset runs; name one.")
     else:
-        _compare(configure(CompareConfig, flags, set_, config), out, resume=resume)
+        running.compare(configure(CompareConfig, flags, set_, config), out, resume=resume)
 
 
 @app.command()
@@ -132,7 +131,7 @@ def estimate(
     _check_alone()
     _use(threads)
     settings = configure(CompareConfig, flags, set_, config)
-    images = _load(settings)
+    images = running.read_data(settings)
     with console.status(f"Trying {escape(settings.model)} for about {seconds:g} s ..."):
         found = predict(settings, images, seconds)
     console.print(forecasts(found))
@@ -179,7 +178,7 @@ def train(
     first = not under_torchrun() or os.environ["RANK"] == "0"
     console.quiet = not first
     with occupied(out) if first else contextlib.nullcontext():
-        _train(settings, method, seed, out, record, resume, first)
+        running.train(settings, method, seed, out, record, resume, first)
 
 
 @app.command()
@@ -192,7 +191,7 @@ def demo(
     from leantrain.compare.demo import DEMO
 
     _use(1)  # the model is so small that more threads wait for each other longer than they work
-    _compare(DEMO, out, overwrite=True)
+    running.compare(DEMO, out, overwrite=True)
 
 
 @app.command()
@@ -207,7 +206,7 @@ def report(
     settings = load(folder).config
     images = None
     try:
-        images = _pictures(_load(settings))
+        images = running.pictures(running.read_data(settings))
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         console.print(f"No pictures: {error}", markup=False, highlight=False)
     console.print(f"Report: {write(folder, images, show_class)}")
@@ -247,114 +246,6 @@ def _whole(error: Exception) -> str:
     return " ".join([text.rstrip(), *getattr(error, "__notes__", [])])
 
 
-def _compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    from leantrain.compare import compare as run
-    from leantrain.compare.display import Progress, table
-    from leantrain.train.resident import foreseen
-
-    data = _load(config)
-    under = "" if config.condition == "clean" else f" under {config.condition}"
-    console.print(
-        f"[bold]{escape(data.name)}[/]{under}: {len(data.targets):,} training and {len(data.test_targets):,} test "
-        f"samples, {len(data.classes)} classes; model {config.model}, {config.epochs} epochs, seeds "
-        f"{', '.join(map(str, config.seeds))}; training images {foreseen(config, data.train)}. Each method stands "
-        "beside full training cut to its time.",
-        highlight=False,
-    )
-    with Progress(console, config) as progress:
-        results = run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=progress.update)
-    console.print(table(results, console.width))
-    from leantrain.report import write
-    from leantrain.report.results import load
-    from leantrain.report.verdict import sentences
-
-    path = write(out, _pictures(data))
-    for sentence in filter(None, sentences(load(out))):
-        console.print(sentence, markup=False, highlight=False)
-    console.print(f"Results: {out / 'results.json'}\nReport:  {path}", highlight=False, soft_wrap=True)
-
-
-def _study(
-    name: str, given: dict[str, Any], out: Path, *, only: list[str] | None, scale: str | None, resume: bool
-) -> None:
-    from leantrain.compare import CompareConfig, presets
-    from leantrain.compare.display import Progress, matrix, tables
-    from leantrain.compare.scale import scaled
-    from leantrain.compare.study import configs, run_study
-    from leantrain.report import write
-
-    preset = presets.load(name)
-    if "methods" in given:
-        raise ValueError(f"--preset {name} chooses the methods itself; leave --methods out.")
-    note = f"Preset {name}."
-    if scale is not None:
-        given, said = scaled(preset, scale, given)
-        note = f"{note} {said}"
-    given |= {"note": note}
-    comparisons = checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
-    hours = "" if preset.hours is None else f" On one GPU and unscaled about {preset.hours:g} hours."
-    for text in (preset.source, preset.protocol + hours, note):
-        console.print(text, markup=False, highlight=False)
-    with contextlib.ExitStack() as bars:
-
-        def announce(what: str, config: Any) -> Any:
-            bars.close()
-            console.print(f"[bold]{escape(what)}[/]", highlight=False)
-            return bars.enter_context(Progress(console, config)).update if config else None
-
-        study = run_study(preset, given, _load, out, only=only, resume=resume, announce=announce)
-    for table in tables(study):
-        console.print(table)
-    if study["matrix"]:
-        console.print(matrix(study))
-    for comparison, config in comparisons.items():
-        path = write(out / comparison, _pictures(_load(config)))
-        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
-    console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
-
-
-def _train(config: Any, method: str, seed: int, out: Path, record: Path | None, resume: bool, first: bool) -> None:
-    from rich.progress import track
-
-    from leantrain.compare.environment import describe
-    from leantrain.data import require_extra
-    from leantrain.files import write_json, write_whole
-    from leantrain.memory import describe as describe_parts
-    from leantrain.train.checkpoints import Checkpoints
-    from leantrain.train.provide import check
-    from leantrain.train.resident import foreseen
-    from leantrain.train.trainer import train as run
-
-    checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
-    if checkpoints.folder.exists() and not resume:
-        raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
-    data = _load(config)
-    if parts := check(config, method, data):
-        console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
-    console.print(f"Training images {foreseen(config, data.train)}.", highlight=False)
-    epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
-    next(epochs)
-
-    def tell(row: dict[str, Any]) -> None:
-        console.print(
-            f"epoch {row['epoch'] + 1:3d}  accuracy {100 * row['accuracy']:5.2f} %  trained on {row['trained']:,} "
-            f"samples  {row['train_seconds']:.1f} s",
-            highlight=False,
-        )
-        next(epochs, None)
-
-    told = tell if first else None  # only rank 0 knows the accuracy
-    result = run(config, data, method, seed, record=record, checkpoints=checkpoints, after_epoch=told)
-    if not first:
-        return
-    facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
-    write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
-    save = require_extra("safetensors.torch", "train").save_model
-    write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
-    checkpoints.finish()
-    console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
-
-
 def _check_alone() -> None:
     from leantrain.train.session import under_torchrun
 
@@ -375,20 +266,6 @@ def _use(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
-
-
-def _load(config: Any) -> Any:
-    """The data set that a configuration, or the settings in a result file, names; under its condition."""
-    from leantrain.data import load
-
-    settings = dict(config)
-    names = ("limit", "image_size", "test_limit", "condition", "condition_seed")
-    with console.status(f"Reading {escape(str(settings['data']))} ..."):
-        return load(settings["data"], **{name: settings[name] for name in names if settings.get(name) is not None})
-
-
-def _pictures(data: Any) -> Any:
-    return lambda index: data.train[index][0].permute(1, 2, 0).squeeze(-1).numpy()
 
 
 def _say(message: str, code: int) -> int:

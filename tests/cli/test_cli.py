@@ -90,6 +90,8 @@ def test_a_preset_runs_and_says_what_is_wrong(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, *preset, *small) == 0
     out = capsys.readouterr().out
     assert "Fixed-accuracy speed-up by optimizer" in out
+    assert out.count("With one seed: ") == 5  # what the report of each comparison says, and its caveat
+    assert out.count("The spread between seeds is unknown") == 5
     assert (tmp_path / "p" / "study.json").exists()
     assert (tmp_path / "p" / "adam" / "report.html").exists()
 

@@ -30,21 +30,22 @@ def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("ti
     ``rare_classes_accuracy`` tell.
     """
     rows = [_row(method, runs) for method in methods if of(runs, method)]
+    pooled = seed_noise(runs)
     for budget in budgets:
-        _judge(rows, runs, budget)
+        _judge(rows, runs, budget, pooled)
     for row in rows:
-        row |= _beside_stopped(row["method"], runs)
+        row |= _beside_stopped(row["method"], runs, pooled)
     return rows
 
 
-def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str) -> None:
+def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str, pooled: float | None) -> None:
     """Put each method's lead over its control into its row, the noise of such a lead, and the verdict.
 
     With ``PAIRED_FROM`` seeds or more the noise is the 95 % interval of the method's own paired leads, and the verdict
     asks for a p-value below ``LEVEL`` after Holm's correction for all methods: a lead beyond its interval may still be
     within noise. With two seeds the spread is pooled (``seed_noise``) and nothing is corrected.
     """
-    prefix, pooled = "" if budget == "time" else f"{budget}_", seed_noise(runs)
+    prefix = "" if budget == "time" else f"{budget}_"
     for row in rows:
         row |= {prefix + name: value for name, value in _beside_control(row["method"], runs, budget, pooled).items()}
     judged = [row for row in rows if row[f"{prefix}p_value"] is not None]
@@ -89,10 +90,11 @@ def _leads(
     return leads, noise, p_value
 
 
-def _beside_stopped(method: str, runs: list[Run]) -> dict[str, Any]:
+def _beside_stopped(method: str, runs: list[Run], pooled: float | None) -> dict[str, Any]:
+    """The method's lead over full training merely stopped at its time; Nones where that was not tested so early."""
     ours = of(runs, method)
     theirs = {} if method == "full" else stopped(runs, method)
-    leads, noise, _ = _leads(ours, theirs, seed_noise(runs))
+    leads, noise, _ = _leads(ours, theirs, pooled)
     return {
         "stopped_accuracy": _mean([theirs[run["seed"]] for run in ours if run["seed"] in theirs]),
         "stopped_accuracy_pp_ahead": _mean(leads),
