@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from leantrain import data
 from leantrain.embed import embed, penultimate
-from leantrain.train import models
+from leantrain.tasks.image_classification import models
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader
 from leantrain import Ledger, Run, data
 from leantrain.compare.environment import describe
 from leantrain.embed import gradients
-from leantrain.files import write_json
 from leantrain.methods.grad_match import GradMatch, GradMatchPB
-from leantrain.train.networks import BasicBlock, ResNet
+from leantrain.tasks.image_classification.networks import BasicBlock, ResNet
+from leantrain.utils.atomic_write import write_json
 
 MB = 1e6
 

@@ -23,10 +23,10 @@ from torch import Tensor
 from leantrain import Ledger, Run
 from leantrain.compare.environment import describe
 from leantrain.embed import Gradients
-from leantrain.files import write_json
 from leantrain.methods.grad_match import GradMatch, GradMatchPB
-from leantrain.omp import omp
-from leantrain.units import Samples
+from leantrain.solvers.gradient_factors import Samples
+from leantrain.solvers.omp import omp
+from leantrain.utils.atomic_write import write_json
 
 
 def main() -> None:

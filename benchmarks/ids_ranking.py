@@ -19,7 +19,7 @@ from torch import Tensor
 
 from leantrain import IDS, Ledger, Run
 from leantrain.methods.ids import prototype_distance
-from leantrain.ranking import by_class
+from leantrain.solvers.ranking import by_class
 
 SEED = 0
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 import leantrain
 from leantrain import Full, data
 from leantrain.data import ImageData
-from leantrain.train import models
+from leantrain.tasks.image_classification import models
 
 SEED = 0
 

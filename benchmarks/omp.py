@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader, Subset
 from leantrain import data
 from leantrain.compare.environment import describe
 from leantrain.embed import gradients
-from leantrain.files import write_json
-from leantrain.omp import omp
-from leantrain.train.networks import BasicBlock, ResNet
-from leantrain.units import Samples
+from leantrain.solvers.gradient_factors import Samples
+from leantrain.solvers.omp import omp
+from leantrain.tasks.image_classification.networks import BasicBlock, ResNet
+from leantrain.utils.atomic_write import write_json
 
 SOLVERS = "cords/selectionstrategies/helpers/omp_solvers.py"
 PEER = "OrthogonalMP_REG_Parallel_V1"

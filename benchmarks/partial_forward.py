@@ -26,9 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from leantrain import SB, ComposerSB, PartialForward, data, scorer
 from leantrain.compare.environment import describe
-from leantrain.files import write_json
 from leantrain.methods.composer_sb import draw
-from leantrain.train.models import build
+from leantrain.tasks.image_classification.models import build
+from leantrain.utils.atomic_write import write_json
 
 MODELS = {"tiny-resnet": ("blocks.0", 128), "resnet18-32": ("blocks.3", 64), "mobilenetv2-32": ("features.9", 64)}
 BASE = "score, then train"

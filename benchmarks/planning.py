@@ -52,8 +52,8 @@ from leantrain import (
     SeTa,
 )
 from leantrain.compare.environment import describe
-from leantrain.files import write_json
-from leantrain.memory import available
+from leantrain.utils.atomic_write import write_json
+from leantrain.utils.memory import available
 
 SEED, BATCH = 0, 1024
 ROOM = 120  # bytes a sample that a process of huge plans may need at its peak

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leantrain.compare.environment import describe
-from leantrain.files import write_json
+from leantrain.utils.atomic_write import write_json
 
 
 def main() -> None:

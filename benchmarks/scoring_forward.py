@@ -21,11 +21,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from leantrain import batches, scorer
+from leantrain import scorer
 from leantrain.compare.environment import describe
-from leantrain.files import write_json
-from leantrain.train.models import build
+from leantrain.tasks.image_classification.models import build
 from leantrain.train.session import CHUNK
+from leantrain.utils import nested_batch
+from leantrain.utils.atomic_write import write_json
 
 BASE = "training forward"
 MODELS = {"tiny-resnet": 128, "resnet18-32": 64, "mobilenetv2-32": 64}  # with their batch sizes
@@ -62,7 +63,7 @@ def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
     size = MODELS[name]
     rng = torch.Generator().manual_seed(0)
     batch = torch.randn(size, 3, 32, 32, generator=rng), torch.randint(10, (size,), generator=rng)
-    joined = batches.join([batch] * JOINED)
+    joined = nested_batch.join([batch] * JOINED)
     ways = ways_of(build(name, classes=10).train(), batch, joined, compiled)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for work in ways.values():
@@ -93,7 +94,7 @@ def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
 def ways_of(model: nn.Module, batch: Any, joined: Any, compiled: bool) -> dict[str, Callable[[], Tensor]]:
     """What is timed, by name; each gives the losses."""
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    images_last = batches.channels_last(batch)
+    images_last = nested_batch.channels_last(batch)
     plain = scorer(model, F.cross_entropy)
     fast = scorer(model, F.cross_entropy, channels_last=True)
     low = scorer(model, F.cross_entropy, dtype=torch.bfloat16)
@@ -123,7 +124,7 @@ def ways_of(model: nn.Module, batch: Any, joined: Any, compiled: bool) -> dict[s
         "score, joined, chunks, channels last": lambda: chunks_last(joined).losses,
         "score, joined, channels last": lambda: fast(joined).losses,
         "score, joined, bfloat16, channels last": lambda: both(joined).losses,
-        "score, channels last, scale_factor 0.5": lambda: fast(batches.resize(batch, 0.5)).losses,
+        "score, channels last, scale_factor 0.5": lambda: fast(nested_batch.resize(batch, 0.5)).losses,
     }
     if compiled:
         quick = scorer(torch.compile(model), F.cross_entropy)  # pyright: ignore[reportArgumentType]

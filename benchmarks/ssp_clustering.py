@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from leantrain import data
 from leantrain.embed import embed
-from leantrain.prototypes import kmeans, space
 from leantrain.rng import generator
+from leantrain.solvers.prototypes import kmeans, space
 
 SEED, ITERATIONS = 0, 300
 

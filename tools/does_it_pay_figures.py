@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from leantrain.report.plot_style import CONTROL, RC, Look, looks
+from leantrain.report.figures.style import CONTROL, RC, Look, looks
 
 Found = dict[str, Any]  # what does_it_pay.context gives
 COLOURS = {"beats control": "#009E73", "within noise": "#777777", "loses to control": "#D55E00"}

@@ -1,10 +1,11 @@
 """leantrain: train on the samples that matter, and know whether it paid."""
 
-from leantrain.estimating import estimate
-from leantrain.forecast import Estimate
-from leantrain.guard import ClassFloor
-from leantrain.ledger import Ledger
-from leantrain.loader import Loader
+from leantrain.core.ledger import Ledger
+from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.estimation.forecast import Estimate
+from leantrain.estimation.measure import estimate
+from leantrain.loader.loader import Loader
+from leantrain.loader.wrap import wrap
 from leantrain.methods import (
     EL2N,
     IDS,
@@ -30,12 +31,11 @@ from leantrain.methods import (
     SeTa,
     StaleSB,
 )
-from leantrain.partial_forward import PartialForward
-from leantrain.replay import Record, Replay
+from leantrain.methods.class_floor import ClassFloor
+from leantrain.replay.record_replay import Record, Replay
 from leantrain.schedule import ProgressLR
-from leantrain.scoring import Scores, scorer
-from leantrain.selector import Batch, Plan, Run, Selector
-from leantrain.wrapping import wrap
+from leantrain.scoring.partial_forward import PartialForward
+from leantrain.scoring.scorer import Scores, scorer
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,5 @@
 """``python -m leantrain``."""
 
-from leantrain.cli import main
+from leantrain.cli.app import main
 
 main()

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from leantrain import check
+from leantrain.utils import validation
 
 
 class HasProgress(Protocol):
@@ -46,7 +46,7 @@ def constant() -> Callable[[float], float]:
 def multistep(milestones: Sequence[float], factor: float) -> Callable[[float], float]:
     """Multiplies by ``factor`` at each of ``milestones``, given as shares of the training, ascending in (0, 1)."""
     for milestone in milestones:
-        check.fraction("milestone", milestone, one=False)
+        validation.fraction("milestone", milestone, one=False)
     if any(later <= earlier for earlier, later in pairwise(milestones)):
         raise ValueError(f"milestones={list(milestones)} must ascend.")
     return lambda progress: factor ** sum(progress >= milestone for milestone in milestones)
@@ -54,7 +54,7 @@ def multistep(milestones: Sequence[float], factor: float) -> Callable[[float], f
 
 def linear_peak(warmup: float = 0.2) -> Callable[[float], float]:
     """Rises linearly from 0 to 1 during the share ``warmup`` of the training, then falls linearly to 0."""
-    check.fraction("warmup", warmup, zero=True, one=False)
+    validation.fraction("warmup", warmup, zero=True, one=False)
     return lambda progress: progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
 
 
@@ -62,7 +62,7 @@ def cosine(warmup: float = 0.0) -> Callable[[float], float]:
     """Rises linearly during the share ``warmup`` of the training, then falls to 0 along a half cosine."""
     from math import cos, pi
 
-    check.fraction("warmup", warmup, zero=True, one=False)
+    validation.fraction("warmup", warmup, zero=True, one=False)
 
     def factor(progress: float) -> float:
         if progress < warmup:

@@ -5,14 +5,15 @@ import sys
 
 import pytest
 
-from leantrain import cli, memory
+from leantrain.cli import app
+from leantrain.utils import memory
 
 
 def run(monkeypatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["leantrain", *map(str, words)])
     monkeypatch.setenv("COLUMNS", "300")
     try:
-        cli.main()
+        app.main()
     except SystemExit as exit:
         return int(exit.code or 0)
     return 0

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from leantrain import cli, data
+from leantrain import data
+from leantrain.cli import app
 from leantrain.compare import CompareConfig
 from leantrain.compare.estimate import estimate
 from leantrain.train.trainer import train
@@ -49,7 +50,7 @@ def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["leantrain", "estimate", *map(str, words)])
     monkeypatch.setenv("COLUMNS", "300")
     try:
-        cli.main()
+        app.main()
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

@@ -33,7 +33,8 @@ def test_heavy_parts_are_left_out() -> None:
     found = run("""
         import sys, leantrain
         heavy = ["torchvision", "matplotlib", "pandas", "pyarrow", "lightning_fabric", "sklearn", "timm", "pydantic",
-                 "safetensors", "PIL", "leantrain.train", "leantrain.data", "leantrain.report"]
+                 "safetensors", "PIL", "leantrain.train", "leantrain.data", "leantrain.report", "leantrain.tasks",
+                 "leantrain.cli"]
         print([name for name in heavy if name in sys.modules])
     """)
     assert found == "[]"

@@ -9,7 +9,7 @@ from PIL import Image
 from leantrain import data
 from leantrain.data import conditions
 from leantrain.data.conditions import canonical, jitter, under
-from leantrain.data.image_data import finish
+from leantrain.data.datasets import finish
 from leantrain.data.images import ArrayDataset, LazyDataset
 
 CLASSES = ("cat", "dog", "owl", "fox")

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from leantrain.data import ArrayDataset, LazyDataset, decode, encoded, load
+from leantrain.data import ArrayDataset, LazyDataset, load
+from leantrain.data.readers import decode, encoded
 
 
 def png(seed, size=(8, 8), mode="RGB"):

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 
 from leantrain.data import ArrayDataset, load, require_extra
-from leantrain.data.image_data import from_arrays
-from leantrain.data.labels import balanced
+from leantrain.data.datasets import from_arrays
+from leantrain.data.label_checks import balanced
 
 
 def arrays(n=20, classes=2, size=4, seed=0):

@@ -27,8 +27,8 @@ def test_its_python_runs(name, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of Lightning's Trainer
 def test_the_python_for_several_ranks_runs_on_two(tmp_path, monkeypatch):
-    from leantrain._torchvision import import_torchvision
-    from ranks.processes import on_ranks, started_by_torchrun
+    from distributed.processes import on_ranks, started_by_torchrun
+    from leantrain.utils.torchvision_compat import import_torchvision
 
     import_torchvision()
     for framework in ("lightning_fabric", "accelerate", "pytorch_lightning"):

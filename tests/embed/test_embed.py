@@ -82,7 +82,7 @@ def test_files_keep_the_features_and_refuse_another_data_set(tmp_path):
 def test_a_pretrained_extractor_normalises_resizes_and_stops_before_the_head(tmp_path):
     if find_spec("torchvision") is None:  # asked for without importing it, which takes our own way in
         pytest.skip('needs torchvision: pip install "leantrain[vision]"')
-    from leantrain._torchvision import import_torchvision
+    from leantrain.utils.torchvision_compat import import_torchvision
 
     models = import_torchvision().models
     with torch.random.fork_rng([]):

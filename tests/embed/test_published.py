@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from leantrain.embed import pretrained
-from leantrain.train.provide import named_extractor
+from leantrain.train.method_inputs import named_extractor
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -37,7 +37,7 @@ def drawn(make):
 def torchvision():
     if find_spec("torchvision") is None:  # asked for without importing it, which takes our own way in
         pytest.skip('needs torchvision: pip install "leantrain[vision]"')
-    from leantrain._torchvision import import_torchvision
+    from leantrain.utils.torchvision_compat import import_torchvision
 
     return import_torchvision()
 

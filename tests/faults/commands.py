@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from leantrain import cli
+from leantrain.cli import app
 
 SMALL = "limit: 150\nwidth: 4\nepochs: 3\nbatch_size: 32\ndevice: cpu\ncheckpoint_seconds: 0\n"
 
@@ -29,7 +29,7 @@ class Command:
         self.monkeypatch.setenv("COLUMNS", "300")
         code = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         return code, self.capsys.readouterr().err

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leantrain import data
+from leantrain.checkpoint.manager import Checkpoints
 from leantrain.methods import METHODS
-from leantrain.train.checkpoints import Checkpoints
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
 

@@ -16,16 +16,19 @@ import torch
 from safetensors.torch import save_file
 from target import Target, file, writing
 
-from leantrain import checkpoint, data, recording, replay, trees
-from leantrain.compare import experiment, store
+from leantrain import data
+from leantrain.checkpoint import format, tree_json
+from leantrain.compare import runner, store
 from leantrain.compare.config import CompareConfig
+from leantrain.core.ledger import Ledger
+from leantrain.core.selector import Plan, Run
 from leantrain.embed import published
 from leantrain.embed.features import Features
-from leantrain.ledger import Ledger
-from leantrain.report import counts, html, plot_kept
+from leantrain.replay import parquet_parts, record_replay
+from leantrain.report import counts
 from leantrain.report import results as report_results
-from leantrain.selector import Plan, Run
-from leantrain.train import provide
+from leantrain.report.figures import kept_share
+from leantrain.train import method_inputs
 from leantrain.train.config import TrainConfig, read_yaml
 from report.synthetic import write_results
 
@@ -63,17 +66,17 @@ def make(folder: Path) -> dict[str, Target]:
 
 def _recordings(folder: Path) -> dict[str, Target]:
     plans = [Plan(torch.arange(40) % 13, torch.ones(40) * 0.5, (8,) * 5), Plan(torch.arange(9), lr_factor=2.0)]
-    part, parts = folder / recording.name(0), []
+    part, parts = folder / parquet_parts.name(0), []
     for plan in plans:
-        recording.write(part, HEADER, plan)
+        parquet_parts.write(part, HEADER, plan)
         parts.append(part.read_bytes())
     later = folder / "two"
-    recording.write(later / recording.name(0), HEADER, plans[0])
-    recording.write(later / recording.name(1), HEADER | {"epoch": 1}, plans[1])
+    parquet_parts.write(later / parquet_parts.name(0), HEADER, plans[0])
+    parquet_parts.write(later / parquet_parts.name(1), HEADER | {"epoch": 1}, plans[1])
 
     def whole() -> None:
         run = Run(40, 8, 2.0, 0, Ledger(40), fingerprint="f" * 32)
-        selector = replay.Replay(path=later)
+        selector = record_replay.Replay(path=later)
         selector.setup(run)
         assert set(selector.settings()) == {"method", "settings", "recorded_epochs", "wrap_around"}
         for epoch in range(2):
@@ -81,13 +84,13 @@ def _recordings(folder: Path) -> dict[str, Target]:
             assert 0 <= int(plan.indices.min()) <= int(plan.indices.max()) < 40
 
     def one() -> None:
-        recording.read_header(part)
-        recording.read(part)
+        parquet_parts.read_header(part)
+        parquet_parts.read(part)
 
     edits = _resealed, _resealed, _resealed, mutate.table
     return {
         "recording": Target(parts, writing(part, one), edits, name=part.name),
-        "replay": file(later / recording.name(1), whole, *edits, name="two"),
+        "replay": file(later / parquet_parts.name(1), whole, *edits, name="two"),
     }
 
 
@@ -95,17 +98,17 @@ def _resealed(content: bytes, rng: random.Random) -> bytes:
     """A part of a recording with its header or a column changed, and the digest made right."""
     table = mutate.read_table(content)
     metadata = dict(table.schema.metadata or {})
-    if recording.HEADER not in metadata:
+    if parquet_parts.HEADER not in metadata:
         raise ValueError("no header")
     if rng.random() < 0.5:
-        metadata[recording.HEADER] = mutate.json_text(metadata[recording.HEADER], rng)
+        metadata[parquet_parts.HEADER] = mutate.json_text(metadata[parquet_parts.HEADER], rng)
         table = table.replace_schema_metadata(metadata)
     else:
         table = mutate.changed(table, rng)
         metadata = dict(table.schema.metadata or {})
     try:
         columns = {name: table[name].to_numpy() for name in set(table.column_names)}
-        metadata[recording.DIGEST] = recording._digest(metadata[recording.HEADER], columns)
+        metadata[parquet_parts.DIGEST] = parquet_parts._digest(metadata[parquet_parts.HEADER], columns)
     except (pa.ArrowException, TypeError, BufferError) as error:
         raise ValueError("no digest of it") from error
     return mutate.write_table(table.replace_schema_metadata(metadata), rng)
@@ -150,14 +153,14 @@ def _configurations(folder: Path) -> dict[str, Target]:
     def train() -> None:
         config = TrainConfig(**read_yaml(path))
         for name in config.settings:
-            provide.check(config, name)
+            method_inputs.check(config, name)
         assert 0 <= config.learning_rate()(0.5) < float("inf")
 
     def compare() -> None:
         config = CompareConfig(**read_yaml(path))
-        experiment.jobs(config)
+        runner.jobs(config)
         for name in config.methods:
-            provide.check(config, name)
+            method_inputs.check(config, name)
         try:
             store.Store(out, config, "f")
         finally:
@@ -196,11 +199,11 @@ def _results(folder: Path) -> dict[str, Target]:
     write_results(folder, methods=["ids", "rs2"], seeds=2, samples=60, epochs=4)
     whole, page, path = report_results.load(folder), folder / "page", folder / "results.json"
     write_results(page, methods=["ids"], seeds=1, samples=20, epochs=2)
-    tags = _Page(html.render(report_results.load(page), lambda _: np.zeros((4, 4), np.uint8))).tags
+    tags = _Page(page.render(report_results.load(page), lambda _: np.zeros((4, 4), np.uint8))).tags
 
     def render() -> None:
         loaded = report_results.load(page)
-        found = _Page(html.render(loaded, lambda _: np.zeros((4, 4), np.uint8)))
+        found = _Page(page.render(loaded, lambda _: np.zeros((4, 4), np.uint8)))
         assert "script" not in found.tags
         assert found.tags <= tags | {"a", "g", "path", "use", "defs", "style", "rect", "clippath", "br", "ul", "li"}
         assert found.deeds == []
@@ -209,7 +212,7 @@ def _results(folder: Path) -> dict[str, Target]:
     return {
         "results.json": file(path, lambda: report_results.load(folder), mutate.json_text, weight=0.4),
         "metrics.parquet": file(
-            folder / plot_kept.FILE, lambda: plot_kept.kept_shares(whole), mutate.table, weight=0.2
+            folder / kept_share.FILE, lambda: kept_share.kept_shares(whole), mutate.table, weight=0.2
         ),
         "counts.parquet": file(folder / counts.FILE, lambda: counts.load_counts(whole), mutate.table, weight=0.2),
         "report": file(page / "results.json", render, mutate.json_text, errors=errors, name="", weight=0.01),
@@ -223,7 +226,7 @@ def _store(folder: Path) -> dict[str, Target]:
     loaded = data.load("digits", limit=20)
     kept = store.Store(out, config, loaded.fingerprint)
     runs.mkdir()
-    first, *others = (job.name for group in experiment.jobs(config) for job in group)
+    first, *others = (job.name for group in runner.jobs(config) for job in group)
     costs = {"fetch": 0.1, "score": None, "step": 0.2, "decide": 0.3}
     seconds = {f"{name}_seconds": 2.5 for name in ("train", "preprocess", "selection")}
     samples = {f"{name}_samples": 60 for name in ("forward", "backward", "loaded", "scored")}
@@ -237,8 +240,8 @@ def _store(folder: Path) -> dict[str, Target]:
 
     def go_on() -> None:
         known.write_text(whole)
-        with mock.patch.object(experiment, "describe", return_value={}):  # it asks git
-            experiment._run(config, loaded, out, resume=True, overwrite=False, on_epoch=None)
+        with mock.patch.object(runner, "describe", return_value={}):  # it asks git
+            runner._run(config, loaded, out, resume=True, overwrite=False, on_epoch=None)
 
     whole, path = known.read_text(), runs / f"{first}.json"
     return {
@@ -259,17 +262,17 @@ def _store(folder: Path) -> dict[str, Target]:
 def _checkpoints(folder: Path) -> dict[str, Target]:
     tensors = {"weight": torch.rand(4, 4), "half": torch.ones(3).bfloat16(), "none": torch.zeros(0)}
     state = {"model": tensors, "epoch": 3, 7: (1, [None, -float("inf"), 2**70], {"$x": True}), "name": "größe"}
-    place = checkpoint.save(folder, state, step=12, facts={"method": "ids", "epochs": 2.5, "seeds": (0, 1)})
-    paths = {name: place / name for name in (checkpoint.TENSORS, checkpoint.STATE, checkpoint.MANIFEST)}
+    place = format.save(folder, state, step=12, facts={"method": "ids", "epochs": 2.5, "seeds": (0, 1)})
+    paths = {name: place / name for name in (format.TENSORS, format.STATE, format.MANIFEST)}
     whole = {name: path.read_bytes() for name, path in paths.items()}
-    manifest = json.loads(whole[checkpoint.MANIFEST])
+    manifest = json.loads(whole[format.MANIFEST])
     del manifest["sha256"]
 
     def load() -> None:
-        found = checkpoint.load_latest(folder)
+        found = format.load_latest(folder)
         assert found is not None
-        trees.pack(found.state, "state", {})  # what was read could be saved again
-        trees.pack(found.facts, "facts", None)
+        tree_json.pack(found.state, "state", {})  # what was read could be saved again
+        tree_json.pack(found.facts, "facts", None)
 
     def sealed(name: str) -> Callable[[bytes], object]:
         """Writes the file and a manifest that agrees with it."""
@@ -277,8 +280,8 @@ def _checkpoints(folder: Path) -> dict[str, Target]:
         def write_and_read(content: bytes) -> None:
             for other, text in whole.items():
                 paths[other].write_bytes(content if other == name else text)
-            files = manifest["files"] | {name: checkpoint._measure(paths[name])}
-            paths[checkpoint.MANIFEST].write_bytes(checkpoint._seal(manifest | {"files": files}))
+            files = manifest["files"] | {name: format._measure(paths[name])}
+            paths[format.MANIFEST].write_bytes(format._seal(manifest | {"files": files}))
             load()
 
         return write_and_read
@@ -287,19 +290,19 @@ def _checkpoints(folder: Path) -> dict[str, Target]:
         for other, text in whole.items():
             paths[other].write_bytes(text)
         try:
-            text = checkpoint._seal(manifest | json.loads(content))
+            text = format._seal(manifest | json.loads(content))
         except (ValueError, TypeError, RecursionError):
             text = content
-        paths[checkpoint.MANIFEST].write_bytes(text)
+        paths[format.MANIFEST].write_bytes(text)
         load()
 
     def damaged(content: bytes) -> None:
         for other, text in whole.items():
             paths[other].write_bytes(text)
-        paths[checkpoint.MANIFEST].write_bytes(content)
+        paths[format.MANIFEST].write_bytes(content)
         load()
 
-    edits = {checkpoint.TENSORS: mutate.tensors, checkpoint.STATE: mutate.json_text}
+    edits = {format.TENSORS: mutate.tensors, format.STATE: mutate.json_text}
     found = {
         f"checkpoint, {name}": Target([whole[name]], sealed(name), (edit,), name=folder.name)
         for name, edit in edits.items()
@@ -307,6 +310,6 @@ def _checkpoints(folder: Path) -> dict[str, Target]:
     text = json.dumps(manifest).encode()
     found["checkpoint, facts"] = Target([text], facts, (mutate.json_text,), name=folder.name)
     found["checkpoint, manifest.json"] = Target(
-        [whole[checkpoint.MANIFEST]], damaged, (mutate.json_text,), name=folder.name
+        [whole[format.MANIFEST]], damaged, (mutate.json_text,), name=folder.name
     )
     return found

@@ -15,8 +15,8 @@ from PIL import Image
 from target import Target, file, writing
 
 from leantrain import data
-from leantrain.data import cifar as cifar_files
-from leantrain.data import decode
+from leantrain.data.readers import cifar as cifar_files
+from leantrain.data.readers import decode
 
 IMAGES = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 

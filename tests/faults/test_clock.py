@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from commands import Command, command  # noqa: F401 - a fixture
 
-from leantrain.train.checkpoints import Checkpoints
+from leantrain.checkpoint.manager import Checkpoints
 
 HOUR = 3600.0
 

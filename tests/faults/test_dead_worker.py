@@ -10,8 +10,8 @@ import pytest
 from commands import Command, command, one_paragraph, same  # noqa: F401 - a fixture
 
 from leantrain import Full, StaleSB
-from leantrain.reading import DIED
-from leantrain.train.checkpoints import Checkpoints
+from leantrain.checkpoint.manager import Checkpoints
+from leantrain.loader.unreadable_samples import DIED
 from toys import Numbers, run_epoch, wrapped
 
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from commands import Command, command, one_paragraph, same  # noqa: F401 - a fixture
 
-from leantrain import checkpoint
-from leantrain.files import code, write_whole
-from leantrain.train.checkpoints import Checkpoints
+from leantrain.checkpoint import format
+from leantrain.checkpoint.manager import Checkpoints
+from leantrain.utils.atomic_write import code, write_whole
 
 FULL = "No space left on device while"
 
@@ -56,7 +56,7 @@ def full_at(monkeypatch: pytest.MonkeyPatch, disk: Path, step: int, room: int = 
 
 
 def newest(folder: Path) -> int:
-    found = checkpoint.load_latest(folder)
+    found = format.load_latest(folder)
     assert found is not None
     return found.step
 

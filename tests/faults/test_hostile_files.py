@@ -21,14 +21,16 @@ from target import attempt
 from targets import HEADER, make
 from targets_data import IMAGES
 
-from leantrain import data, methods, recording, report
+from leantrain import data, methods, report
 from leantrain.compare.config import CompareConfig
-from leantrain.compare.experiment import Job
+from leantrain.compare.runner import Job
 from leantrain.compare.store import Store, _read_column, read_json
-from leantrain.data import cifar, decode
+from leantrain.data.readers import cifar, decode
 from leantrain.embed import published
 from leantrain.embed.features import Features
-from leantrain.report import counts, plot_kept, results
+from leantrain.replay import parquet_parts
+from leantrain.report import counts, results
+from leantrain.report.figures import kept_share
 from leantrain.train.config import parse_yaml, read_yaml
 from report.synthetic import write_results
 
@@ -363,10 +365,10 @@ def test_parquet_pipes_and_hostile_metadata(tmp_path: Path) -> None:
 
 
 def part(folder: Path, header: Any, **columns: Any) -> Path:
-    path = folder / recording.name(0)
+    path = folder / parquet_parts.name(0)
     text = header if isinstance(header, bytes) else json.dumps({"version": 1} | header).encode()
     plain = {name: np.asarray(values) for name, values in columns.items()}
-    metadata = {recording.HEADER: text, recording.DIGEST: recording._digest(text, plain)}
+    metadata = {parquet_parts.HEADER: text, parquet_parts.DIGEST: parquet_parts._digest(text, plain)}
     pq.write_table(pa.table(plain, metadata=metadata), path, compression="zstd")
     return path
 
@@ -374,8 +376,8 @@ def part(folder: Path, header: Any, **columns: Any) -> Path:
 def test_a_recording_with_more_rows_than_its_data_set_could_use(tmp_path: Path) -> None:
     path = part(tmp_path, HEADER, index=np.zeros(4001, np.int32))
     with pytest.raises(ValueError, match="claims 4,001 samples in an epoch of a data set of 40"):
-        recording.read(path)
-    assert len(recording.read(part(tmp_path, HEADER, index=np.zeros(4000, np.int32))).indices) == 4000
+        parquet_parts.read(path)
+    assert len(parquet_parts.read(part(tmp_path, HEADER, index=np.zeros(4000, np.int32))).indices) == 4000
 
 
 def test_a_recordings_columns_are_checked_before_they_are_read(tmp_path: Path) -> None:
@@ -385,7 +387,7 @@ def test_a_recordings_columns_are_checked_before_they_are_read(tmp_path: Path) -
     content = path.read_bytes()
     path.write_bytes(content[:4] + b"\xff" * 20 + content[24:])  # the first page cannot be read
     with pytest.raises(ValueError, match=r"has the columns {'index': 'binary'}"):
-        recording.read(path)
+        parquet_parts.read(path)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +396,7 @@ def test_a_recordings_columns_are_checked_before_they_are_read(tmp_path: Path) -
 def test_a_recordings_header_can_be_shown_again(value: str, tmp_path: Path) -> None:
     text = json.dumps({"version": 1} | HEADER | {"settings": {"x": 0}}).replace('{"x": 0}', f'{{"x": {value}}}')
     with pytest.raises(ValueError, match=r"epoch-00000\.parquet is no part of a recording"):
-        recording.read_header(part(tmp_path, text.encode(), index=np.zeros(4, np.int32)))
+        parquet_parts.read_header(part(tmp_path, text.encode(), index=np.zeros(4, np.int32)))
 
 
 # Features, weights, arrays
@@ -800,9 +802,9 @@ def test_metrics_that_are_none(out: Path) -> None:
         pa.table({"method": [["full"]], "control_for": [None], "epoch": [1], "trained": [1]}),
         pa.table({"method": [None], "control_for": [None], "epoch": [1], "trained": [1]}),
     ):
-        pq.write_table(table, out / plot_kept.FILE)
+        pq.write_table(table, out / kept_share.FILE)
         with pytest.raises(ValueError, match=r"metrics\.parquet"):
-            plot_kept.kept_shares(results.load(out))
+            kept_share.kept_shares(results.load(out))
 
 
 def test_all_image_formats_are_fuzzed() -> None:
@@ -824,8 +826,8 @@ def test_a_damaged_column_of_the_counts_is_no_end_of_the_process(out: Path) -> N
 
 
 def test_names_that_are_no_text(out: Path) -> None:
-    whole = pq.read_table(out / plot_kept.FILE)
+    whole = pq.read_table(out / kept_share.FILE)
     strange = pa.array([b"\xad"] * len(whole)).view(pa.string())
-    pq.write_table(whole.set_column(whole.column_names.index("method"), "method", strange), out / plot_kept.FILE)
+    pq.write_table(whole.set_column(whole.column_names.index("method"), "method", strange), out / kept_share.FILE)
     with pytest.raises(ValueError, match=r"metrics\.parquet is not complete Parquet .*utf-8"):
-        plot_kept.kept_shares(results.load(out))
+        kept_share.kept_shares(results.load(out))

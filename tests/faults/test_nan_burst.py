@@ -9,7 +9,7 @@ import torch
 from commands import Command, command, one_paragraph, same  # noqa: F401 - a fixture
 from safetensors.torch import load_file
 
-from leantrain import checkpoint
+from leantrain.checkpoint import format
 from leantrain.train.session import Session
 
 BURST = range(6, 9)  # steps, from 0
@@ -35,13 +35,13 @@ def burst(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_prepare", prepare)
 
 
-def newest(folder: Path) -> checkpoint.Checkpoint:
-    found = checkpoint.load_latest(folder)
+def newest(folder: Path) -> format.Checkpoint:
+    found = format.load_latest(folder)
     assert found is not None
     return found
 
 
-def sound(found: checkpoint.Checkpoint) -> bool:
+def sound(found: format.Checkpoint) -> bool:
     model: Any = found.state["session"]["model"]  # pyright: ignore
     return all(bool(value.isfinite().all()) for value in model.values())
 

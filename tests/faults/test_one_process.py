@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from leantrain.files import occupied
+from leantrain.utils.atomic_write import occupied
 
-HOLD = "import sys, time; from pathlib import Path; from leantrain.files import occupied\n" \
+HOLD = "import sys, time; from pathlib import Path; from leantrain.utils.atomic_write import occupied\n" \
        "with occupied(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"  # fmt: skip
 
 

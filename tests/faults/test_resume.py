@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from leantrain import data
-from leantrain.train.checkpoints import Checkpoints
+from leantrain.checkpoint.manager import Checkpoints
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
 
@@ -87,7 +87,7 @@ def test_with_other_options(digits, tmp_path, options):
 
 
 def test_a_model_with_dropout_drops_the_same(digits, tmp_path, monkeypatch):
-    from leantrain.train import models
+    from leantrain.tasks.image_classification import models
 
     def build(*args, **kwargs):
         torch.manual_seed(0)

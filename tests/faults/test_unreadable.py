@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from leantrain import Adonis, Full, Plan, Selector, StaleSB, data, wrap
-from leantrain.reading import NAMED, Tolerant
+from leantrain.loader.unreadable_samples import NAMED, Tolerant
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
 from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, wrapped

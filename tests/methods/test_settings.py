@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from leantrain import IDS, RPC, RPD, RS2, SB, Adonis, InfoBatch, StaleSB
+from leantrain.core.selector import Chain
 from leantrain.methods import METHODS, make, parts
-from leantrain.selector import Chain
 from toys import embedding, events, made_gradients
 
 GIVEN: dict[str, dict[str, Any]] = {

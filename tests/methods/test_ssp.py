@@ -13,8 +13,8 @@ import references.ssp as reference
 from leantrain import RPD
 from leantrain.embed.features import Features
 from leantrain.methods.ssp import SSP, centroid_distance, highest_of_classes
-from leantrain.prototypes import kmeans, nearest, space
 from leantrain.rng import generator
+from leantrain.solvers.prototypes import kmeans, nearest, space
 from toys import SIZE, Numbers, embedding, run_epoch, setup, wrapped
 
 LABELS = torch.tensor(Numbers().targets)

@@ -14,11 +14,11 @@ from PIL import Image
 
 from leantrain import report
 from leantrain.report.counts import by_content, load_counts
+from leantrain.report.figures.accuracy_time import mean_trajectory
+from leantrain.report.figures.boost_drop import control_curve
+from leantrain.report.figures.kept_share import kept_shares
+from leantrain.report.figures.style import looks
 from leantrain.report.picks import least_and_most
-from leantrain.report.plot_accuracy import mean_trajectory
-from leantrain.report.plot_kept import kept_shares
-from leantrain.report.plot_style import looks
-from leantrain.report.plot_tradeoff import control_curve
 from leantrain.report.results import load
 from leantrain.report.shares import class_table
 

@@ -6,8 +6,8 @@ import numpy as np
 from synthetic import write_results
 
 from leantrain.report import counts as counts_module
-from leantrain.report.html import render
 from leantrain.report.losses import classes_lost
+from leantrain.report.page import render
 from leantrain.report.results import load
 
 

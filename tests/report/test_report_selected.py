@@ -13,9 +13,9 @@ import synthetic
 
 from leantrain import report
 from leantrain.report.counts import Counts, load_counts
-from leantrain.report.html import render
+from leantrain.report.figures.selected_samples import by_count, contrast, contrasts, ends
+from leantrain.report.page import render
 from leantrain.report.picks import of_class
-from leantrain.report.plot_selected import by_count, contrast, contrasts, ends
 from leantrain.report.results import Results, load
 from leantrain.report.shares import class_table
 

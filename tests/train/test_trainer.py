@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 
 from leantrain import data
 from leantrain.schedule import linear_peak
-from leantrain.train import models
-from leantrain.train.augment import Augment
+from leantrain.tasks.image_classification import models
+from leantrain.tasks.image_classification.augment import Augment
 from leantrain.train.config import TrainConfig
 from leantrain.train.session import CHUNK
 from leantrain.train.trainer import train

@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from leantrain import check, embed, methods
+from leantrain import embed, methods
 from leantrain.compare.config import CompareConfig
+from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions
-from leantrain.dry_run import Priced, Prices, Rehearsal, Stage
-from leantrain.estimating import SCORED, TRAINING, WARM, fetching, now, predict, rehearsal, shape
-from leantrain.forecast import Costs, Estimate
-from leantrain.guard import ClassFloor
+from leantrain.estimation.dry_run import Priced, Prices, Rehearsal, Stage
+from leantrain.estimation.forecast import Costs, Estimate
+from leantrain.estimation.measure import SCORED, TRAINING, WARM, fetching, now, predict, rehearsal, shape
+from leantrain.methods.class_floor import ClassFloor
 from leantrain.rng import generator
-from leantrain.selector import Selector
 from leantrain.train.config import TrainConfig
-from leantrain.train.provide import DIFFICULTY, MAKERS, holdout_epochs, named_extractor, provide
-from leantrain.train.provide import check as check_method
+from leantrain.train.method_inputs import DIFFICULTY, MAKERS, holdout_epochs, named_extractor, provide
+from leantrain.train.method_inputs import check as check_method
 from leantrain.train.session import Session
+from leantrain.utils import validation
 
 SAMPLES = 64  # of a pass that is timed
 
@@ -35,7 +36,7 @@ def estimate(config: CompareConfig, data: ImageData, seconds: float = 60.0) -> E
         ValueError: a setting, as ``compare`` would refuse it.
         FloatingPointError: the short training diverged.
     """
-    seconds = check.positive("seconds", seconds)
+    seconds = validation.positive("seconds", seconds)
     data = conditions.under(data, config.condition, config.condition_seed)
     chosen = [method for method in config.methods if method != "full"]
     for method in chosen:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from leantrain import untrusted
 from leantrain.compare.config import CompareConfig
-from leantrain.files import LOCK, write_json, write_whole
 from leantrain.train.config import REMEDIES
 from leantrain.train.trainer import RunResult
+from leantrain.utils import untrusted_input
+from leantrain.utils.atomic_write import LOCK, write_json, write_whole
 
 # What a method's label may add to a file's name: no separator, nothing that a shell or a file system reads otherwise.
 _NAME = re.compile(r"[\w@+.,=-][\w@+.,= -]*")
@@ -176,7 +176,7 @@ def _free(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     try:
-        return untrusted.read_json(path)
+        return untrusted_input.read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}). Remove it; --resume then runs it again.") from error
 

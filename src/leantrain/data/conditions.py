@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.data.image_data import ImageData
+from leantrain.data.datasets import ImageData
 from leantrain.data.images import ArrayDataset, LazyDataset
 from leantrain.rng import choose, generator
+from leantrain.utils import validation
 
 CLEAN = "clean"
 SHIFT, GAIN = 0.06, 0.15  # a near-copy is shifted by up to that share of its side, its brightness changed by up to that
@@ -137,7 +137,7 @@ class _Kind(NamedTuple):
 
 
 def _share(name: str, value: float) -> float:
-    return check.fraction(name, value, one=False)
+    return validation.fraction(name, value, one=False)
 
 
 def _copies(name: str, value: float) -> float:
@@ -173,7 +173,7 @@ def _parse(condition: str) -> list[tuple[str, float]]:
         name, equals, value = text.strip().partition("=")
         if name == CLEAN and not equals and condition.strip() == CLEAN:
             continue
-        check.one_of("condition", name, [CLEAN, *_CHANGES])
+        validation.one_of("condition", name, [CLEAN, *_CHANGES])
         if name == CLEAN:
             raise ValueError(f"condition {condition!r}: clean stands alone and takes no value.")
         if name in dict(parts):

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from leantrain.data.decode import decode
+from leantrain.data.readers.decode import decode
 
 
 class ArrayDataset(Dataset[tuple[Tensor, int]]):

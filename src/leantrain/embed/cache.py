@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from leantrain.embed.features import Features
-from leantrain.files import write_whole
+from leantrain.utils.atomic_write import write_whole
 
 log = logging.getLogger("leantrain")
 

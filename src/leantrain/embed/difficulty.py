@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
-from leantrain import batches, check, memory
 from leantrain.embed.passes import embed
-from leantrain.scoring import per_sample_loss, read_pair, uncompiled, undisturbed
+from leantrain.scoring.scorer import per_sample_loss, read_pair, uncompiled, undisturbed
+from leantrain.utils import memory, nested_batch, validation
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 
@@ -53,7 +53,7 @@ def el2n_scores(model: nn.Module, loader: DataLoader[Any], *, forward: Forward |
     def score(batch: Any) -> Tensor:
         device = next(model.parameters()).device
         with undisturbed(model, device):
-            logits, targets = read(model, batches.to(batch, device))
+            logits, targets = read(model, nested_batch.to(batch, device))
             return el2n(logits.float().softmax(dim=1), targets).unsqueeze(1)
 
     return embed(loader, score, name="EL2N").values.squeeze(1)
@@ -84,7 +84,7 @@ def grand_scores(
     Returns:
         (N,) float32.
     """
-    check.integer("chunk_size", chunk_size, least=1)
+    validation.integer("chunk_size", chunk_size, least=1)
     whole = _Loss(model, forward or read_pair, per_sample_loss(loss_fn))
     weights = {f"model.{name}": value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not weights:
@@ -100,14 +100,15 @@ def grand_scores(
 
     def score(batch: Any) -> Tensor:
         device = next(model.parameters()).device
-        moved = batches.to(batch, device)
+        moved = nested_batch.to(batch, device)
         with undisturbed(model, device), uncompiled():
             try:
                 return vmap(norm, chunk_size=chunk_size)(moved)
             except RuntimeError:
                 # vmap does not take autocast, channels_last and some operations; an error that has nothing to do with
                 # vmap comes up again here.
-                rows = [tree_map(lambda leaf, row=row: leaf[row], moved) for row in range(batches.size(moved) or 0)]
+                count = nested_batch.size(moved) or 0
+                rows = [tree_map(lambda leaf, row=row: leaf[row], moved) for row in range(count)]
                 return torch.stack([norm(row) for row in rows])
 
     return embed(loader, score, name="GraNd").values.squeeze(1)

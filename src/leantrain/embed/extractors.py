@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leantrain import batches
-from leantrain.scoring import uncompiled, undisturbed
+from leantrain.scoring.scorer import uncompiled, undisturbed
+from leantrain.utils import nested_batch
 
 
 def penultimate(
@@ -52,7 +52,7 @@ class Penultimate:
         hook = self.layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
             with undisturbed(self.model, device), uncompiled():
-                moved = batches.to(batch, device)
+                moved = nested_batch.to(batch, device)
                 self.forward(self.model, moved) if self.forward else self.model(moved[0])
         finally:
             hook.remove()

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import batches, intake, memory
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
-from leantrain.scoring import read_pair, uncompiled, undisturbed
+from leantrain.loader import dataloader
+from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed
+from leantrain.utils import memory, nested_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def gradients(
                 delta, features = torch.empty(size, part.shape[1]), torch.empty(size, h.shape[1])
             delta[done : done + expected], features[done : done + expected] = part, h
             done += expected
-        return Gradients(delta, features, intake.fingerprint(loader.dataset), time.perf_counter() - start)
+        return Gradients(delta, features, dataloader.fingerprint(loader.dataset), time.perf_counter() - start)
 
     width, classes = (getattr(head, name, 0) for name in ("in_features", "out_features"))
     return memory.Sized(make, width, classes, len(loader.dataset))  # pyright: ignore[reportArgumentType]
@@ -109,7 +110,7 @@ def _factors(
     hook = head.register_forward_hook(lambda module, inputs, output: caught.append((inputs[0], output)))
     try:
         with undisturbed(model, device), uncompiled():
-            targets = forward(model, batches.to(batch, device))[1]
+            targets = forward(model, nested_batch.to(batch, device))[1]
     finally:
         hook.remove()
     if not caught:

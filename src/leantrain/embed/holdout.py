@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import check, intake
 from leantrain.embed.passes import embed
-from leantrain.scoring import check_losses, judge, read_pair, scorer
+from leantrain.loader import dataloader
+from leantrain.scoring.scorer import check_losses, judge, read_pair, scorer
+from leantrain.utils import validation
 
 
 def holdout_losses(
@@ -34,8 +35,8 @@ def holdout_losses(
     Raises:
         ValueError: the model tells other classes apart than the data has, or the loss is not one number a sample.
     """
-    expected = None if classes is None else check.integer("classes", classes, least=1)
-    labels = intake.labels(loader.dataset, None, len(loader.dataset))  # pyright: ignore[reportArgumentType]
+    expected = None if classes is None else validation.integer("classes", classes, least=1)
+    labels = dataloader.labels(loader.dataset, None, len(loader.dataset))  # pyright: ignore[reportArgumentType]
     if expected is None and labels is not None:
         expected = int(labels.max()) + 1
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from leantrain import intake, memory
 from leantrain.embed.cache import cached
 from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
+from leantrain.loader import dataloader
+from leantrain.utils import memory
 
 
 def embed(
@@ -39,7 +40,7 @@ def embed(
         ValueError: the extractor gives something else than one row a sample, or more than memory can hold; the latter
             shows with the first batch.
     """
-    fingerprint, size = intake.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    fingerprint, size = dataloader.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
 
     def make() -> Features:
         start = time.perf_counter()

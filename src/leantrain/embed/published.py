@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from leantrain.check import one_of
 from leantrain.embed.extractors import Penultimate, penultimate
+from leantrain.utils.validation import one_of
 
 SWAV = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
 DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
@@ -129,7 +129,7 @@ MODELS: dict[str, Callable[[str | Path], Published]] = {"swav": _swav, "dinov2":
 
 
 def _torchvision_models() -> Any:
-    from leantrain._torchvision import import_torchvision
+    from leantrain.utils.torchvision_compat import import_torchvision
 
     return import_torchvision().models
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from leantrain import check
+from leantrain.core.selector import Selector
 from leantrain.methods.adonis import Adonis
 from leantrain.methods.composer_sb import ComposerSB
 from leantrain.methods.el2n import EL2N, GraNd
@@ -22,8 +22,8 @@ from leantrain.methods.rho_loss import RHOLoss
 from leantrain.methods.selective_backprop import SB, StaleSB
 from leantrain.methods.seta import SeTa
 from leantrain.methods.ssp import SSP
-from leantrain.replay import Replay
-from leantrain.selector import Selector
+from leantrain.replay.record_replay import Replay
+from leantrain.utils import validation
 
 METHODS: dict[str, type[Selector]] = {
     "full": Full,
@@ -57,7 +57,7 @@ def parts(name: str) -> list[str]:
     """The names within ``"ids+adonis@theta"``, each checked; an unknown one is a ValueError with the nearest name."""
     found = [part.strip() for part in name.split("+")]
     for part in found:
-        check.one_of("method", kind(part), METHODS)
+        validation.one_of("method", kind(part), METHODS)
     return found
 
 
@@ -91,7 +91,7 @@ def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Select
         method, own = METHODS[kind(part)], settings_of(part, settings)
         known = {field.name: field.default for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
         for key in own:
-            check.one_of(f"setting of {part}", key, known)
+            validation.one_of(f"setting of {part}", key, known)
         for key in known.keys() - own.keys():
             if known[key] is dataclasses.MISSING:
                 raise ValueError(f"{part} needs the setting {key!r}: --set {part}.{key}=VALUE, or settings in Python.")

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.recycle import Recycling
+from leantrain.core.selector import Batch, Run
+from leantrain.methods._loss_recycling import Recycling
 from leantrain.rng import chosen, generator
-from leantrain.selector import Batch, Run
+from leantrain.utils import validation
 
 RULES = {  # number of equal-width bins for n values
     "sturges": lambda n: math.ceil(math.log2(n)) + 1,  # Eq. 4
@@ -90,28 +90,28 @@ class Adonis(Recycling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check.integer("history", self.history, least=2)
-        check.one_of("rule", self.rule, RULES)
-        check.positive("sigma", self.sigma)
+        validation.integer("history", self.history, least=2)
+        validation.one_of("rule", self.rule, RULES)
+        validation.positive("sigma", self.sigma)
         if self.stale_epochs is None:
             self.stale_epochs = 1 if self.score == "recycle" else 3
-        check.integer("stale_epochs", self.stale_epochs, least=1)
+        validation.integer("stale_epochs", self.stale_epochs, least=1)
         if self.score == "recycle" and self.stale_epochs != 1:
             raise ValueError(
                 f'stale_epochs={self.stale_epochs} is about scoring passes, and score="recycle" has none. Set max_age.'
             )
         if self.half_life is not None:
-            check.positive("half_life", self.half_life)
-        check.integer("scoring_batches", self.scoring_batches, least=1)
+            validation.positive("half_life", self.half_life)
+        validation.integer("scoring_batches", self.scoring_batches, least=1)
         auto = self.theta == "auto"
         if isinstance(self.theta, str):
-            check.one_of("theta", self.theta, ["auto"])
+            validation.one_of("theta", self.theta, ["auto"])
         else:
-            check.fraction("theta", self.theta, zero=True, one=False)
-        check.fraction("keep_ratio", self.keep_ratio)
+            validation.fraction("theta", self.theta, zero=True, one=False)
+        validation.fraction("keep_ratio", self.keep_ratio)
         if self.alpha is None:
             self.alpha = min(1.0, round(self.keep_ratio + 0.1, 6)) if auto else 0.3
-        check.fraction("alpha", self.alpha)
+        validation.fraction("alpha", self.alpha)
         if auto and self.keep_ratio > self.alpha:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} cannot be reached: of the candidates only alpha={self.alpha} is kept. "
@@ -139,7 +139,7 @@ class Adonis(Recycling):
         positions = ((losses >= low) & (losses <= high)).nonzero()[0]  # step 6: p = 0 outside the range
         positions = positions[counting[bin_of(losses[positions], low, high, len(counts))]]
         rng = generator(self.run.seed, batch.epoch, "adonis", batch.number)
-        kept = chosen(len(positions), check.portion(keep, len(positions)), rng)  # step 8
+        kept = chosen(len(positions), validation.portion(keep, len(positions)), rng)  # step 8
         return torch.from_numpy(positions[kept])
 
     def _choose_bins(self, counts: np.ndarray, total: float) -> tuple[np.ndarray, float]:

@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leantrain import check
+from leantrain.core.selector import Batch, Run, Selector
 from leantrain.rng import generator
-from leantrain.selector import Batch, Run, Selector
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,11 +48,11 @@ class ComposerSB(Selector):
     refill = False  # a setting of the base class, not of the method: no annotation
 
     def __post_init__(self) -> None:
-        check.fraction("start", self.start, zero=True)
-        check.fraction("end", self.end)
-        check.fraction("keep", self.keep)
-        check.integer("interrupt", self.interrupt, least=0)
-        check.fraction("scale_factor", self.scale_factor)
+        validation.fraction("start", self.start, zero=True)
+        validation.fraction("end", self.end)
+        validation.fraction("keep", self.keep)
+        validation.integer("interrupt", self.interrupt, least=0)
+        validation.fraction("scale_factor", self.scale_factor)
         if self.start >= self.end:
             raise ValueError(f"start={self.start} must be below end={self.end}: both are shares of the training.")
         if self.interrupt == 1:
@@ -83,5 +83,5 @@ def draw(losses: Tensor, keep: float, rng: torch.Generator) -> Tensor:
     if size == 0:
         return torch.empty(0, dtype=torch.int64)
     percentile = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    ranks = torch.multinomial(percentile ** (1 / keep - 1), check.portion(keep, size), generator=rng)
+    ranks = torch.multinomial(percentile ** (1 / keep - 1), validation.portion(keep, size), generator=rng)
     return losses.argsort(stable=True)[ranks].sort().values

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from leantrain import check, given
-from leantrain.ranking import highest, ranks
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.methods import _sample_inputs
+from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
 from leantrain.rng import generator
-from leantrain.selector import Plan, Run, Selector
-from leantrain.spans import check_span, in_whole_epochs
+from leantrain.solvers.ranking import highest, ranks
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,10 +48,12 @@ class EL2N(Selector):
     probe_epochs: int | float = 10
 
     def __post_init__(self) -> None:
-        given.check_source("scores", self.scores, "a (N,) tensor or a callable of the probe epochs that makes one")
-        check.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        check.one_of("keep", self.keep, ["hard", "easy"])
-        check.fraction("offset", self.offset, zero=True, one=False)
+        _sample_inputs.check_source(
+            "scores", self.scores, "a (N,) tensor or a callable of the probe epochs that makes one"
+        )
+        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        validation.one_of("keep", self.keep, ["hard", "easy"])
+        validation.fraction("offset", self.offset, zero=True, one=False)
         check_span("probe_epochs", self.probe_epochs)
         if self.offset > self.prune_ratio:
             raise ValueError(
@@ -75,7 +78,7 @@ class EL2N(Selector):
         return Plan(highest(self._rank, pool, 1 - self.prune_ratio, skip=self.offset))
 
     def _make_rank(self, scores: Tensor) -> Tensor:
-        values = given.numbers("scores", scores, self.run)
+        values = _sample_inputs.numbers("scores", scores, self.run)
         rng = generator(self.run.seed, 0, type(self).__name__.lower())
         return ranks(values if self.keep == "hard" else -values, rng)
 

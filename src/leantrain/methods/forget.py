@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leantrain import check, given
-from leantrain.ledger import NEVER, Ledger
-from leantrain.ranking import highest, ranks
+from leantrain.core.ledger import NEVER, Ledger
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.methods import _sample_inputs
+from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
 from leantrain.rng import generator
-from leantrain.selector import Plan, Run, Selector
-from leantrain.spans import check_span, in_whole_epochs
+from leantrain.solvers.ranking import highest, ranks
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,8 +48,10 @@ class Forget(Selector):
     probe_epochs: int | float = 20
 
     def __post_init__(self) -> None:
-        given.check_source("events", self.events, "a (N,) tensor or a callable of the probe epochs that makes one")
-        check.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        _sample_inputs.check_source(
+            "events", self.events, "a (N,) tensor or a callable of the probe epochs that makes one"
+        )
+        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
         check_span("probe_epochs", self.probe_epochs, least=1)
 
     def setup(self, run: Run) -> None:
@@ -66,7 +69,7 @@ class Forget(Selector):
         return Plan(highest(self._rank, pool, 1 - self.prune_ratio))
 
     def _make_rank(self, events: Tensor) -> Tensor:
-        return ranks(given.numbers("events", events, self.run), generator(self.run.seed, 0, "forget"))
+        return ranks(_sample_inputs.numbers("events", events, self.run), generator(self.run.seed, 0, "forget"))
 
     def settings(self) -> dict[str, Any]:
         return {name: value for name, value in super().settings().items() if name != "events"}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from leantrain.selector import Selector
+from leantrain.core.selector import Selector
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from leantrain import check
+from leantrain.core.selector import Plan, Run
 from leantrain.embed.gradients import Gradients
-from leantrain.matching import Matching
-from leantrain.memory import FLOAT, ROWS, Part
+from leantrain.methods._grad_match_base import Matching
 from leantrain.rng import choose, generator
-from leantrain.selector import Plan, Run
-from leantrain.units import BLOCK, Batches, Samples
+from leantrain.solvers.gradient_factors import BLOCK, Batches, Samples
+from leantrain.utils import validation
+from leantrain.utils.memory import FLOAT, ROWS, Part
 
 
 @dataclass(kw_only=True, eq=False)
@@ -61,7 +61,7 @@ class GradMatch(Matching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check.one_of("per", self.per, ["class-gradient", "class"])
+        validation.one_of("per", self.per, ["class-gradient", "class"])
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -73,7 +73,7 @@ class GradMatch(Matching):
         copies = most * (classes + scores + width) * FLOAT + min(most, BLOCK) * (scores + width) * 3 * FLOAT
         if self.per == "class":
             copies += most * (classes + width) * 2 * FLOAT  # in float64, too
-        return _search("the largest class", copies, check.portion(self.keep_ratio, most))
+        return _search("the largest class", copies, validation.portion(self.keep_ratio, most))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         labels, other = self.run.need_targets("GradMatch")[pool], self._validated(made)
@@ -83,7 +83,7 @@ class GradMatch(Matching):
         indices, weights, wanted = [], [], 0
         for label in labels.unique().tolist():
             members, scores = pool[labels == label], [label] if self.per == "class-gradient" else slice(None)
-            count = check.portion(self.keep_ratio, len(members))
+            count = validation.portion(self.keep_ratio, len(members))
             target = None if other is None else class_target(other, label, scores) * (len(pool) / len(other.delta))
             # No name for the samples: they would stay while those of the next class are made.
             solution = self._match(Samples(made.delta[members][:, scores], made.features[members]), count, target)
@@ -139,14 +139,14 @@ class GradMatchPB(Matching):
         batches = -(-run.size // run.batch_size)
         score = 8 * batches * (width + 1)  # one score's gradients of all batches; blocks of some, but not of all
         blocks = min(max(score, 2**28), score * classes)
-        return _search("batches", run.size * 8 + 8 * batches**2 + blocks, check.portion(self.keep_ratio, batches))
+        return _search("batches", run.size * 8 + 8 * batches**2 + blocks, validation.portion(self.keep_ratio, batches))
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
         batches = self.run.batches(pool[partition])
         units, other = Batches(Samples(made.delta, made.features), batches), self._validated(made)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
-        count = check.portion(self.keep_ratio, len(batches))
+        count = validation.portion(self.keep_ratio, len(batches))
         solution = self._match(units, count, target)
         free = torch.ones(len(batches), dtype=torch.bool).index_fill_(0, solution.indices, False).nonzero().flatten()
         extra = free[choose(len(free), count - len(solution.indices), rng)]

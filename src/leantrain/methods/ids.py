@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from leantrain import check, given
-from leantrain.memory import FLOAT, Part
-from leantrain.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
-from leantrain.ranking import by_class, lowest
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.methods import _sample_inputs
+from leantrain.methods._epoch_fraction import check_span, in_epochs
 from leantrain.rng import generator
-from leantrain.selector import Plan, Run, Selector
-from leantrain.spans import check_span, in_epochs
+from leantrain.solvers.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
+from leantrain.solvers.ranking import by_class, lowest
+from leantrain.utils import validation
+from leantrain.utils.memory import FLOAT, Part
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,7 +49,7 @@ class IDS(Selector):
     mean, other distances and several switches are from its outlook.
     """
 
-    features: given.Rows
+    features: _sample_inputs.Rows
     keep_ratio: float = 0.8
     switch_epoch: int | float | Sequence[int] | Sequence[float] = 0.9
     start_epoch: int = 0
@@ -58,8 +59,8 @@ class IDS(Selector):
     distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
 
     def __post_init__(self) -> None:
-        given.check_source("features", self.features)
-        check.fraction("keep_ratio", self.keep_ratio)
+        _sample_inputs.check_source("features", self.features)
+        validation.fraction("keep_ratio", self.keep_ratio)
         for switch in self._switches():
             check_span("switch_epoch", switch)
         if len({isinstance(switch, float) for switch in self._switches()}) != 1 or any(
@@ -69,10 +70,10 @@ class IDS(Selector):
                 f"switch_epoch={self.switch_epoch} must be one switch or several that ascend, all of them epochs, "
                 "(30, 60), or all of them shares, (0.3, 0.6)."
             )
-        check.integer("start_epoch", self.start_epoch, least=0)
-        check.integer("prototypes", self.prototypes, least=1)
-        check.one_of("prototype", self.prototype, ["mean", "median", "medoid"])
-        check.one_of("distance", self.distance, DISTANCES)
+        validation.integer("start_epoch", self.start_epoch, least=0)
+        validation.integer("prototypes", self.prototypes, least=1)
+        validation.one_of("prototype", self.prototype, ["mean", "median", "medoid"])
+        validation.one_of("distance", self.distance, DISTANCES)
         if self.prototypes > 1 and self.prototype != "mean":
             raise ValueError(
                 f"prototypes={self.prototypes} are the means that K-Means finds. Drop prototype={self.prototype!r}, "
@@ -90,7 +91,7 @@ class IDS(Selector):
             self._distance = self._measure()
 
     def memory(self, run: Run) -> list[Part]:
-        parts, width = given.rows_to_hold("IDS", self.features, run)
+        parts, width = _sample_inputs.rows_to_hold("IDS", self.features, run)
         if width == 0:
             return parts
         most = run.size
@@ -124,7 +125,7 @@ class IDS(Selector):
 
     def _measure(self) -> Tensor:
         return prototype_distance(
-            given.rows("features", self.features, self.run),
+            _sample_inputs.rows("features", self.features, self.run),
             self._labels(),
             prototypes=self.prototypes,
             prototype=self.prototype,
@@ -175,6 +176,6 @@ def nearest_or_remotest(distance: Tensor, labels: Tensor, keep_ratio: float, *, 
     order = -distance if hard else distance
     for members in by_class(labels):
         values = order[members]
-        kept[members[lowest(values, check.portion(keep_ratio, len(members)))]] = True
+        kept[members[lowest(values, validation.portion(keep_ratio, len(members)))]] = True
         kept[members[(values == values.max()).nonzero()[-1]]] = True
     return kept.nonzero().flatten()

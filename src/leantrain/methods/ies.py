@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.ranking import lowest
-from leantrain.selector import Plan, Run, Selector
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.solvers.ranking import lowest
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,8 +41,8 @@ class IES(Selector):
 
     def __post_init__(self) -> None:
         if self.threshold != 0:
-            check.positive("threshold", self.threshold)
-        check.integer("window", self.window, least=1)
+            validation.positive("threshold", self.threshold)
+        validation.integer("window", self.window, least=1)
 
     def setup(self, run: Run) -> None:
         super().setup(run)

@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leantrain import check
+from leantrain.core.selector import Plan, Run, Selector
 from leantrain.rng import choose, generator
-from leantrain.selector import Plan, Run, Selector
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,8 +37,8 @@ class InfoBatch(Selector):
     delta: float = 0.875
 
     def __post_init__(self) -> None:
-        check.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        check.fraction("delta", self.delta, zero=True)
+        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        validation.fraction("delta", self.delta, zero=True)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -55,7 +55,7 @@ def prune(pool: Tensor, losses: Tensor, prune_ratio: float, rng: torch.Generator
     """One epoch's plan from ``losses`` (N,) of ``pool`` (N,); NaN marks a sample not seen yet."""
     easy = losses < losses.nanmean()  # Eq. 3: prune only below the mean; False for NaN
     easy_pool = pool[easy]
-    kept = easy_pool[choose(len(easy_pool), check.portion(1 - prune_ratio, len(easy_pool)), rng)]
+    kept = easy_pool[choose(len(easy_pool), validation.portion(1 - prune_ratio, len(easy_pool)), rng)]
     weight = len(easy_pool) / max(len(kept), 1)  # Eq. 4: 1 / (1 - r)
     indices = torch.cat([pool[~easy], kept])
     weights = torch.cat([torch.ones(len(indices) - len(kept)), torch.full((len(kept),), weight)])

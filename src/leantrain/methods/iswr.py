@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from leantrain.core.selector import Plan, Selector
 from leantrain.rng import generator
-from leantrain.selector import Plan, Selector
 
 
 @dataclass(kw_only=True, eq=False)

@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.selector import Plan, Run, Selector
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -56,8 +56,8 @@ class Kakurenbo(Selector):
     adjust_lr: bool = True
 
     def __post_init__(self) -> None:
-        check.fraction("fraction", self.fraction, zero=True, one=False)
-        check.fraction("tau", self.tau, zero=True)
+        validation.fraction("fraction", self.fraction, zero=True, one=False)
+        validation.fraction("tau", self.tau, zero=True)
         _check_steps(self.milestones, self.factors)
         for name in ("hide", "move_back", "reduce_fraction", "adjust_lr"):
             if not isinstance(getattr(self, name), bool):
@@ -117,7 +117,7 @@ def _check_steps(milestones: Sequence[float], factors: Sequence[float]) -> None:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise TypeError(f"{name}={values!r} must be a sequence of numbers such as (0.0, 0.3, 0.6, 0.8).")
         for position, value in enumerate(values):
-            check.fraction(f"{name}[{position}]", value, zero=True)
+            validation.fraction(f"{name}[{position}]", value, zero=True)
     if not milestones or milestones[0] != 0 or any(later <= earlier for earlier, later in pairwise(milestones)):
         raise ValueError(f"milestones={milestones!r} must ascend from 0, for example (0.0, 0.3, 0.6, 0.8).")
     if len(factors) != len(milestones):

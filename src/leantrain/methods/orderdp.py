@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.ranking import lowest
+from leantrain.core.selector import Plan, Selector
 from leantrain.rng import generator
-from leantrain.selector import Plan, Selector
+from leantrain.solvers.ranking import lowest
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,8 +40,8 @@ class OrderDP(Selector):
     subset_ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        check.fraction("keep_ratio", self.keep_ratio)
-        check.fraction("subset_ratio", self.subset_ratio)
+        validation.fraction("keep_ratio", self.keep_ratio)
+        validation.fraction("subset_ratio", self.subset_ratio)
         if self.keep_ratio > self.subset_ratio:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is more than subset_ratio={self.subset_ratio}, the subset that it is "
@@ -50,10 +50,10 @@ class OrderDP(Selector):
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         rng = generator(self.run.seed, epoch, "orderdp")
-        size = check.portion(self.subset_ratio, len(pool))
+        size = validation.portion(self.subset_ratio, len(pool))
         # Left in random order, so that equal losses, and the first epoch as a whole, are decided at random.
         subset = torch.randperm(len(pool), generator=rng)[:size]
         losses = self.run.ledger.loss[pool[subset]].nan_to_num(nan=torch.inf)  # not seen yet: before all others
         kept = torch.zeros(len(pool), dtype=torch.bool)
-        kept[subset[lowest(-losses, check.portion(self.keep_ratio, len(pool)))]] = True
+        kept[subset[lowest(-losses, validation.portion(self.keep_ratio, len(pool)))]] = True
         return Plan(pool[kept])

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leantrain import check
+from leantrain.core.selector import Plan, Selector
 from leantrain.rng import generator
-from leantrain.selector import Plan, Selector
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,13 +30,13 @@ class RandomPB(Selector):
     select_every: int = 1
 
     def __post_init__(self) -> None:
-        check.fraction("keep_ratio", self.keep_ratio)
-        check.integer("select_every", self.select_every, least=1)
+        validation.fraction("keep_ratio", self.keep_ratio)
+        validation.integer("select_every", self.select_every, least=1)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         seed, choice = self.run.seed, epoch - epoch % self.select_every
         batches = self.run.batches(pool[torch.randperm(len(pool), generator=generator(seed, 0, "random-pb"))])
-        count = check.portion(self.keep_ratio, len(batches))
+        count = validation.portion(self.keep_ratio, len(batches))
         chosen = torch.randperm(len(batches), generator=generator(seed, choice, "random-pb choice"))[:count]
         order = chosen[torch.randperm(count, generator=generator(seed, epoch, "random-pb order"))].tolist()
         return Plan(torch.cat([batches[i] for i in order]), batch_sizes=tuple(len(batches[i]) for i in order))

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.ranking import by_class
+from leantrain.core.selector import Plan, Run, Selector
 from leantrain.rng import choose, generator
-from leantrain.selector import Plan, Run, Selector
+from leantrain.solvers.ranking import by_class
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,11 +28,11 @@ class RPD(Selector):
     keep_ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        check.fraction("keep_ratio", self.keep_ratio)
+        validation.fraction("keep_ratio", self.keep_ratio)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         rng = generator(self.run.seed, 0, "rpd")  # always epoch 0: the subset is fixed
-        return Plan(pool[choose(len(pool), check.portion(self.keep_ratio, len(pool)), rng)])
+        return Plan(pool[choose(len(pool), validation.portion(self.keep_ratio, len(pool)), rng)])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,7 +48,7 @@ class RPC(Selector):
     keep_ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        check.fraction("keep_ratio", self.keep_ratio)
+        validation.fraction("keep_ratio", self.keep_ratio)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -59,7 +59,7 @@ class RPC(Selector):
         kept = []
         for members in by_class(labels):
             rng = generator(self.run.seed, 0, "rpc", int(labels[members[0]]))
-            kept.append(pool[members[choose(len(members), check.portion(self.keep_ratio, len(members)), rng)]])
+            kept.append(pool[members[choose(len(members), validation.portion(self.keep_ratio, len(members)), rng)]])
         return Plan(torch.cat(kept).sort().values)
 
 
@@ -81,7 +81,7 @@ class RS2(Selector):
     keep_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        check.fraction("keep_ratio", self.keep_ratio)
+        validation.fraction("keep_ratio", self.keep_ratio)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -91,7 +91,7 @@ class RS2(Selector):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if not torch.equal(pool, self._pool):  # a composed selector gave another pool: start over within it
             self._pool, self._rest = pool, pool[:0]
-        count = check.portion(self.keep_ratio, len(pool))
+        count = validation.portion(self.keep_ratio, len(pool))
         taken = self._rest[:count]
         self._rest = self._rest[count:]
         if len(taken) < count:

@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from leantrain import check, given
-from leantrain.selector import Batch, Plan, Run, Selector
+from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.methods import _sample_inputs
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,34 +38,34 @@ class RHOLoss(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
-    holdout_losses: given.Numbers
+    holdout_losses: _sample_inputs.Numbers
     keep_ratio: float = 0.1
     scoring_batches: int = 10
     start_epoch: int = 0
 
     def __post_init__(self) -> None:
-        given.check_source("holdout_losses", self.holdout_losses, "a (N,) tensor or a callable that makes one")
-        check.fraction("keep_ratio", self.keep_ratio)
-        check.integer("scoring_batches", self.scoring_batches, least=1)
-        check.integer("start_epoch", self.start_epoch, least=0)
+        _sample_inputs.check_source("holdout_losses", self.holdout_losses, "a (N,) tensor or a callable that makes one")
+        validation.fraction("keep_ratio", self.keep_ratio)
+        validation.integer("scoring_batches", self.scoring_batches, least=1)
+        validation.integer("start_epoch", self.start_epoch, least=0)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._irreducible: Tensor | None = None
         if not callable(self.holdout_losses):
-            self._irreducible = given.numbers("holdout_losses", self.holdout_losses, run)
+            self._irreducible = _sample_inputs.numbers("holdout_losses", self.holdout_losses, run)
 
     def loss_age(self, epoch: int) -> int | None:
         return None if epoch < self.start_epoch else 1
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if self._irreducible is None and epoch >= self.start_epoch:
-            self._irreducible = given.numbers("holdout_losses", self.holdout_losses, self.run)
+            self._irreducible = _sample_inputs.numbers("holdout_losses", self.holdout_losses, self.run)
         return Plan(pool)
 
     def select(self, batch: Batch) -> Tensor:
         assert self._irreducible is not None
-        kept = check.portion(self.keep_ratio, len(batch.indices))
+        kept = validation.portion(self.keep_ratio, len(batch.indices))
         return most_reducible(batch.losses, self._irreducible[batch.indices], kept)
 
     def settings(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leantrain import check
-from leantrain.recycle import Recycling
+from leantrain.core.selector import Batch, Run
+from leantrain.methods._loss_recycling import Recycling
 from leantrain.rng import generator
-from leantrain.selector import Batch, Run
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,8 +40,8 @@ class SB(Recycling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check.positive("beta", self.beta)
-        check.integer("history", self.history, least=2)
+        validation.positive("beta", self.beta)
+        validation.integer("history", self.history, least=2)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -75,7 +75,7 @@ class StaleSB(SB):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check.integer("staleness", self.staleness, least=1)
+        validation.integer("staleness", self.staleness, least=1)
         if self.score == "recycle":
             raise ValueError('StaleSB re-uses the losses of scoring passes, and score="recycle" has none. Use SB.')
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leantrain import check
+from leantrain.core.selector import Plan, Run, Selector
 from leantrain.rng import choose, generator
-from leantrain.selector import Plan, Run, Selector
+from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,10 +44,10 @@ class SeTa(Selector):
     delta: float = 0.875
 
     def __post_init__(self) -> None:
-        check.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        check.integer("groups", self.groups, least=1)
-        check.fraction("window", self.window)
-        check.fraction("delta", self.delta, zero=True)
+        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        validation.integer("groups", self.groups, least=1)
+        validation.fraction("window", self.window)
+        validation.fraction("delta", self.delta, zero=True)
         if round(self.groups * self.window) == 0:
             raise ValueError(
                 f"window={self.window} of groups={self.groups} is less than one group. Raise window to "
@@ -60,7 +60,7 @@ class SeTa(Selector):
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         rng = generator(self.run.seed, epoch, "seta")
-        drawn = pool[choose(len(pool), check.portion(1 - self.prune_ratio, len(pool)), rng)]
+        drawn = pool[choose(len(pool), validation.portion(1 - self.prune_ratio, len(pool)), rng)]
         losses = self.run.ledger.loss[drawn]
         seen = ~losses.isnan()
         if epoch == 0 or epoch >= self.delta * self.run.need_epochs("SeTa") or not seen.any():

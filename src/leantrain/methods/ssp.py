@@ -9,11 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from leantrain import check, given, prototypes
-from leantrain.memory import Part, rows
-from leantrain.ranking import by_class, ranks
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.methods import _sample_inputs
 from leantrain.rng import generator
-from leantrain.selector import Plan, Run, Selector
+from leantrain.solvers import prototypes
+from leantrain.solvers.ranking import by_class, ranks
+from leantrain.utils import validation
+from leantrain.utils.memory import Part, rows
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,7 +47,7 @@ class SSP(Selector):
     published. On several threads scikit-learn sums in no fixed order: two runs agree up to rounding.
     """
 
-    features: given.Rows
+    features: _sample_inputs.Rows
     keep_ratio: float = 0.8
     clusters: int | None = None
     distance: Literal["cosine", "euclidean"] = "cosine"
@@ -54,13 +56,13 @@ class SSP(Selector):
     start_epoch: int = 0
 
     def __post_init__(self) -> None:
-        given.check_source("features", self.features)
-        check.fraction("keep_ratio", self.keep_ratio)
+        _sample_inputs.check_source("features", self.features)
+        validation.fraction("keep_ratio", self.keep_ratio)
         if self.clusters is not None:
-            check.integer("clusters", self.clusters, least=1)
-        check.one_of("distance", self.distance, ["cosine", "euclidean"])
-        check.fraction("class_balance", self.class_balance, zero=True)
-        check.integer("start_epoch", self.start_epoch, least=0)
+            validation.integer("clusters", self.clusters, least=1)
+        validation.one_of("distance", self.distance, ["cosine", "euclidean"])
+        validation.fraction("class_balance", self.class_balance, zero=True)
+        validation.integer("start_epoch", self.start_epoch, least=0)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -80,7 +82,7 @@ class SSP(Selector):
             self._rank = self._make_rank(self._measure())
 
     def memory(self, run: Run) -> list[Part]:
-        parts, width = given.rows_to_hold("SSP", self.features, run)
+        parts, width = _sample_inputs.rows_to_hold("SSP", self.features, run)
         if width == 0 or (self.clusters is None and run.targets is None):  # the latter is refused by setup
             return parts
         work = prototypes.kmeans_bytes(run.size, width, self._count(run))
@@ -100,7 +102,7 @@ class SSP(Selector):
         return self.clusters or len(run.need_targets("SSP").unique())
 
     def _measure(self) -> Tensor:
-        features = given.rows("features", self.features, self.run)
+        features = _sample_inputs.rows("features", self.features, self.run)
         rng = generator(self.run.seed, 0, "ssp k-means")
         return centroid_distance(features, self._count(self.run), self.distance, rng)
 
@@ -134,7 +136,7 @@ def highest_of_classes(rank: Tensor, labels: Tensor, keep_ratio: float, class_ba
     due = torch.zeros(len(rank), dtype=torch.bool)
     for members in by_class(labels, by_rank):
         # floor(class_balance * keep_ratio * n): rounded down, all classes together fit into what is kept
-        count = len(members) - check.portion(1 - class_balance * keep_ratio, len(members))
+        count = len(members) - validation.portion(1 - class_balance * keep_ratio, len(members))
         due[members[:count]] = True
     order = torch.cat([due.nonzero().flatten(), by_rank[~due[by_rank]]])
-    return order[: check.portion(keep_ratio, len(rank))].sort().values
+    return order[: validation.portion(keep_ratio, len(rank))].sort().values

@@ -4,9 +4,9 @@ Needs the extra ``report`` (matplotlib, jinja2, pyarrow, pillow); ``import leant
 """
 
 try:
-    from .html import write
-    from .plots import figures, save_figures
-    from .results import Results, load
+    from leantrain.report.figures.plots import figures, save_figures
+    from leantrain.report.page import write
+    from leantrain.report.results import Results, load
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("leantrain"):
         raise

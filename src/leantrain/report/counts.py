@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .files import read_table
-from .results import FULL, MOST, Results
-from .verdict import RANDOM
+from leantrain.report.files import read_table
+from leantrain.report.results import FULL, MOST, Results
+from leantrain.report.verdict import RANDOM
 
 FILE = "counts.parquet"
 NO_LABEL = -1

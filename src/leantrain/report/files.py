@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from leantrain import untrusted
+from leantrain.utils import untrusted_input
 
 TEXTS = ("method", "control_for")  # columns that are names; all others are numbers
 LONGEST = 1000  # bytes of a name
@@ -22,7 +22,7 @@ def read_json(path: Path) -> Any:
             "give that DIR, or run compare first."
         )
     try:
-        return untrusted.read_json(path)
+        return untrusted_input.read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not complete JSON ({error}). It looks cut off or damaged. {again}.") from None
 
@@ -46,7 +46,7 @@ def read_table(path: Path, columns: list[str], method: str | None = None, option
             wanted = columns if method is None else [*columns, "method"]
             strange = _strange(file.schema_arrow, wanted)
             if not strange:
-                untrusted.check_table(path, metadata)
+                untrusted_input.check_table(path, metadata)
                 batches = file.iter_batches(row_groups=_groups(file, method), columns=wanted)
                 schema = pa.schema([file.schema_arrow.field(name) for name in columns])
                 return pa.Table.from_batches([_named(batch, method, columns) for batch in batches], schema)

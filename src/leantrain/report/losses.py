@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .counts import Counts
-from .results import FULL, Results
-from .shares import by_class
+from leantrain.report.counts import Counts
+from leantrain.report.results import FULL, Results
+from leantrain.report.shares import by_class
 
 MOST = 3  # classes named per method
 

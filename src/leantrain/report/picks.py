@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .counts import Counts
+from leantrain.report.counts import Counts
 
 Images = Callable[[int], np.ndarray]
 LARGEST = 128  # pixels of a picture's longer side in the page

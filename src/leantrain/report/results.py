@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import AGAIN, read_json
+from leantrain.report.files import AGAIN, read_json
 
 SCHEMA = 1
 FULL, LINE = "full", "line"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .counts import NO_LABEL, Counts
-from .results import Results, mean_std
+from leantrain.report.counts import NO_LABEL, Counts
+from leantrain.report.results import Results, mean_std
 
 
 @dataclass(frozen=True)

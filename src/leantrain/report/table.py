@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 
 from leantrain.data.conditions import unbalanced
-
-from .results import FULL, Results, mean_std, number
-from .verdict import BEATS, LOSES, NOISE, UNKNOWN, noise
+from leantrain.report.results import FULL, Results, mean_std, number
+from leantrain.report.verdict import BEATS, LOSES, NOISE, UNKNOWN, noise
 
 DASH = "–"
 BADGES = {BEATS: ("beats", "▲"), NOISE: ("noise", "●"), LOSES: ("loses", "▼"), UNKNOWN: ("unknown", "?")}

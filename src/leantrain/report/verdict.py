@@ -1,6 +1,6 @@
 """What the comparison says, in words a reader can check against the table."""
 
-from .results import FULL, Results
+from leantrain.report.results import FULL, Results
 
 BEATS, NOISE, LOSES = "beats control", "within noise", "loses to control"
 UNKNOWN = "one seed: noise unknown"

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from leantrain import methods, schedule, untrusted
+from leantrain import methods, schedule
 from leantrain.data import conditions
+from leantrain.utils import untrusted_input
 
 # What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
 REMEDIES = {"nonfinite", "unreadable", "show_class"}
@@ -79,7 +80,7 @@ class TrainConfig(BaseModel):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. ValueError, naming the file, for anything else."""
     try:
-        content = parse_yaml(untrusted.read(path, YAML_BYTES))
+        content = parse_yaml(untrusted_input.read(path, YAML_BYTES))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"--config {path} does not exist.") from error
     except ValueError as error:
@@ -107,13 +108,13 @@ def parse_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        untrusted.walk(node, _below, YAML_NODES)
+        untrusted_input.walk(node, _below, YAML_NODES)
         content = loader.construct_document(node)
     except RecursionError:
-        raise ValueError(f"it is nested deeper than {untrusted.DEPTH} levels") from None
+        raise ValueError(f"it is nested deeper than {untrusted_input.DEPTH} levels") from None
     except Exception as error:  # yaml.YAMLError; tags that their text does not fit raise nearly every type
         raise ValueError(str(error) or type(error).__name__) from error
-    untrusted.walk(content, untrusted.plain_items)
+    untrusted_input.walk(content, untrusted_input.plain_items)
     str(content)  # ValueError for a number with more digits than Python prints
     return content
 

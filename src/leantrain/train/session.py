@@ -19,18 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from leantrain.core.selector import Selector
 from leantrain.data import ImageData, require_extra
-from leantrain.loader import Loader
-from leantrain.ranks import Ranks
+from leantrain.distributed.process_group import Ranks
+from leantrain.loader.loader import Loader
+from leantrain.loader.wrap import wrap
 from leantrain.rng import generator
 from leantrain.schedule import ProgressLR
-from leantrain.scoring import scorer
-from leantrain.selector import Selector
-from leantrain.train import models
-from leantrain.train.augment import Augment
+from leantrain.scoring.scorer import scorer
+from leantrain.tasks.image_classification import models
+from leantrain.tasks.image_classification.augment import Augment
 from leantrain.train.config import TrainConfig
-from leantrain.train.resident import Resident, place, whole
-from leantrain.wrapping import wrap
+from leantrain.train.device_cache import Resident, place, whole
 
 CHUNK = 32  # samples that a CPU scores at once in fp32; see results/benchmarks/scoring-forward.json
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leantrain import methods
-from leantrain._torchvision import import_torchvision
+from leantrain.checkpoint.manager import Checkpoints
+from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions, require_extra
-from leantrain.guard import ClassFloor
-from leantrain.replay import Record
-from leantrain.selector import Selector
-from leantrain.train.checkpoints import Checkpoints
+from leantrain.methods.class_floor import ClassFloor
+from leantrain.replay.record_replay import Record
 from leantrain.train.config import REMEDIES, TrainConfig
-from leantrain.train.provide import provide
-from leantrain.train.resident import in_words
+from leantrain.train.device_cache import in_words
+from leantrain.train.method_inputs import provide
 from leantrain.train.session import Session
+from leantrain.utils.torchvision_compat import import_torchvision
 
 
 @dataclass

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leantrain import check
 from leantrain.train.config import read_yaml
+from leantrain.utils import validation
 
 Changes = dict[str, Any]  # settings of a comparison that differ from the preset's base
 FOLDER = Path(__file__).parent
@@ -81,7 +81,7 @@ def names() -> list[str]:
 
 def load(name: str) -> Preset:
     """The preset called ``name``. ValueError, with the known ones, for another name."""
-    content = read_yaml(FOLDER / f"{check.one_of('preset', name, names())}.yaml")
+    content = read_yaml(FOLDER / f"{validation.one_of('preset', name, names())}.yaml")
     if whole := content.get("part_of"):
         part = _part(load(whole), content["tables"])
         return dataclasses.replace(part, here=part.here | content.get("here", {}))

@@ -1,0 +1,143 @@
+"""Encoded images to uint8 tensors, with an error that names the sample.
+
+Pillow decodes in C without the interpreter lock, so a pool of threads keeps all cores busy.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from leantrain.utils.optional_import import require_extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Formats that Pillow decodes by itself; it would hand others (EPS) to an external program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_MAX_PIXELS = 89_478_485  # Pillow's own limit: above it, a few kB can claim gigabytes
+_COPIED = ("RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "RGBX")  # four bytes a pixel, twice: before and after conversion
+_LARGE = 2**24  # pixels; above, one image at a time, or the pool would hold gigabytes of them
+_one_large = threading.Semaphore()
+_CHUNK = 256  # images per task of the pool; one by one, the pool costs more than a small image
+
+
+def decode(
+    source: Path | bytes, name: str, *, size: int | None = None, mode: str | None = None, side: int | None = None
+) -> Tensor:
+    """Decode one image.
+
+    Args:
+        source: an image file, or the bytes of one.
+        name: for errors.
+        size: resize the central square to it; None keeps the image as it is.
+        mode: "L" or "RGB"; None keeps greyscale images at one channel and makes the rest RGB.
+        side: an image that is not side x side is refused, and not decoded.
+
+    Returns:
+        (1 or 3, H, W) uint8.
+
+    Raises:
+        ValueError: not an image, truncated, too large, of another ``side``, or of a kind that 8 bits would distort.
+    """
+    with ExitStack() as alone:
+        image = _open(source, name, alone, side)
+        mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
+        if size is not None:
+            image = _fit(image, size)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
+
+
+def decode_all(sources: Sequence[Path | bytes], names: Sequence[str], *, size: int, resize: bool) -> Tensor:
+    """Decode all images into one (N, C, size, size) uint8 tensor; C is 1 if all are greyscale, else 3.
+
+    Args:
+        resize: crop and resize to ``size``; without it, an image of another size is an error.
+
+    Raises:
+        ValueError: as ``decode``, or an image is not size x size.
+    """
+
+    def chunk(start: int) -> Tensor:
+        rows = range(start, min(start + _CHUNK, len(sources)))
+        wanted: dict[str, Any] = {"size" if resize else "side": size}
+        images = [decode(sources[i], names[i], **wanted) for i in rows]
+        channels = max(image.shape[0] for image in images)
+        return torch.stack([image.expand(channels, -1, -1) for image in images])
+
+    with ThreadPoolExecutor(_cores()) as pool:
+        parts = list(pool.map(chunk, range(0, len(sources), _CHUNK)))
+    channels = max(part.shape[1] for part in parts)
+    return torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
+
+
+def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
+    """(width, height) in pixels from the header alone."""
+    return _open(source, name).size
+
+
+def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: int | None = None) -> Image:
+    """An image, its header read; and its pixels if ``load``, which holds back others while this one is large."""
+    pil = require_extra("PIL.Image", "train")
+    try:
+        with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+            pixels = _pixels(image)
+            if pixels > _MAX_PIXELS:
+                raise pil.DecompressionBombError
+            fits = side is None or image.size == (side, side)
+            if load and fits:
+                if pixels > _LARGE:
+                    load.enter_context(_one_large)
+                image.load()
+            opened = image
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{name} claims more than {_MAX_PIXELS:,} pixels, which is refused as a decompression bomb (one in "
+            f"{', '.join(_COPIED)} counts twice). Remove it or store it smaller."
+        ) from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name} is gone; it was there when the data set was read.") from error
+    except Exception as error:  # Pillow's plugins raise nearly every type on broken files
+        raise ValueError(f"{name} is not a readable image (corrupt or truncated): {error}") from error
+    if not fits:
+        raise ValueError(
+            f"{name} is {opened.width}x{opened.height}; the first training image is {side}x{side}. Give image_size to "
+            "bring all images to one size."
+        )
+    if opened.mode.startswith(("I", "F")):
+        raise ValueError(f"{name} has more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits.")
+    return opened
+
+
+def _pixels(image: Image) -> int:
+    """What decoding holds in memory: a TIFF's tile whole, even where the image is smaller; a copy of what is turned."""
+    tags = getattr(image, "tag_v2", {})
+    pixels = max(image.width * image.height, int(tags.get(322, 0)) * int(tags.get(323, 0)))
+    return pixels * 2 if image.mode in _COPIED or tags.get(274, 1) != 1 else pixels
+
+
+def _fit(image: Image, size: int) -> Image:
+    """The central square, resized to ``size``, bilinear with antialiasing.
+
+    Cropping first bounds the memory: resizing the shorter side of a 1 x 1,000,000 image would not.
+    """
+    pil = require_extra("PIL.Image", "train")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((size, size), pil.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def _cores() -> int:
+    """Cores this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

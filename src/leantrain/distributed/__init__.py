@@ -1,0 +1,1 @@
+"""Several ranks: who they are, what they tell one another, one plan and one ledger for all."""

@@ -1,0 +1,272 @@
+"""A training without its model: the real loader and the real selector, on losses that a rehearsal left behind.
+
+N = size of the data set, n = samples simulated, m = samples of the rehearsal, e = its epochs, B = samples of a batch.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from leantrain.core.selector import Selector
+from leantrain.embed.features import Features
+from leantrain.embed.gradients import Gradients
+from leantrain.loader.loader import Loader
+from leantrain.loader.wrap import wrap
+from leantrain.replay.record_replay import Record, Replay
+from leantrain.rng import generator
+from leantrain.scoring.scorer import Scores
+from leantrain.utils.memory import Sized
+
+WIDTH = 64  # features of a made-up embedding whose real one does not say how wide it is
+LEAST = 64  # batches that are simulated at least: a selection of a few per cent must fill one
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The losses of a short full training, epoch by epoch.
+
+    Args:
+        losses: (e, m) float32, each sample's in each epoch.
+        correct: (e, m) bool, or None where the outputs are not class scores.
+        confidence: (e, m) float32, likewise.
+    """
+
+    losses: Tensor
+    correct: Tensor | None = None
+    confidence: Tensor | None = None
+
+    def at(self, epoch: int, epochs: float, size: int, seed: int) -> Scores:
+        """What ``size`` samples would show in ``epoch`` of ``epochs``: at the same share of the training.
+
+        Between two rehearsed epochs each sample takes either's facts, the nearer one's likelier: averages would be
+        smoother than losses are. Samples beyond the m rehearsed repeat them.
+        """
+        last = len(self.losses) - 1
+        place = min(max((epoch + 0.5) / epochs * (last + 1) - 0.5, 0.0), float(last))
+        rng = generator(seed, epoch, "estimate")
+        row = math.floor(place) + (torch.rand(size, generator=rng) < place % 1).long()
+        sample = torch.arange(size) % self.losses.shape[1]
+        return _pick(Scores(self.losses, self.correct, self.confidence), (row, sample))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: samples, and seconds of planning and deciding and of passes aside."""
+
+    trained: float
+    scored: float
+    loaded: float
+    decide: float
+    aside: float
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A training's counts.
+
+    Args:
+        epochs: one entry each.
+        before: seconds of pre-processing.
+        exact: whether no loss had a say and nothing was scaled.
+    """
+
+    epochs: list[Epoch]
+    before: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds a sample of what methods have made for them; training is for probes and holdout models."""
+
+    forward: float
+    training: float
+
+
+class Priced(Sized[Any]):
+    """Stands for a callable that makes features, gradients, scores or losses, which an estimate never calls.
+
+    Args:
+        width, classes, samples: as for ``Sized``.
+        price: seconds a sample of the pass, where it is not a forward pass of the model that is trained.
+        epochs: of trainings that go before the pass, besides those that the method asks for itself.
+    """
+
+    def __init__(
+        self, width: int = 0, classes: int = 0, samples: int = 0, *, price: float | None = None, epochs: float = 0.0
+    ) -> None:
+        super().__init__(_never, width, classes, samples)
+        self.price, self.epochs = price, epochs
+
+
+@dataclass
+class Aside:
+    """Seconds of passes that the method asked for, up to now."""
+
+    before: float = 0.0
+    within: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where methods are tried: the facts of the training that is forecast.
+
+    Args:
+        size: N.
+        batch_size, drop_last: of the DataLoader.
+        epochs: length of the training.
+        targets: (N,) class labels, or None.
+        seed: of the selection.
+        rehearsal: of which the losses are.
+        prices: of passes aside.
+        most: batches that a run may take; n follows.
+    """
+
+    size: int
+    batch_size: int
+    drop_last: bool
+    epochs: float
+    targets: Tensor | None
+    seed: int
+    rehearsal: Rehearsal
+    prices: Prices
+    most: int
+
+    @property
+    def simulated(self) -> int:
+        """n."""
+        batches = max(LEAST, int(self.most / self.epochs))
+        return min(self.size, batches * self.batch_size)
+
+    def run(self, selector: Selector) -> DryRun:
+        """The counts of a training with ``selector``, which stays as it is."""
+        taken, scale, aside = self._taken(), self.size / self.simulated, Aside()
+        facts: dict[str, Scores] = {}
+        plain = DataLoader(
+            range(self.simulated),  # pyright: ignore[reportArgumentType]
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        loader = wrap(
+            plain,
+            self._stand_in(selector, taken, aside),
+            score=lambda batch: _pick(facts["now"], batch),
+            epochs=self.epochs,
+            targets=None if self.targets is None else self.targets[taken],
+            seed=self.seed,
+        )
+
+        def next_epoch() -> None:
+            facts["now"] = self.rehearsal.at(loader.epoch, self.epochs, self.simulated, self.seed)
+
+        loader.at_epoch_start(next_epoch)
+        epochs = [self._epoch(loader, facts, scale, aside) for _ in range(math.ceil(self.epochs))]
+        judged = loader.selector.needs & {"loss", "score", "correct", "confidence"}
+        return DryRun(epochs, aside.before, exact=scale == 1 and not judged)
+
+    def _epoch(self, loader: Loader, facts: dict[str, Scores], scale: float, aside: Aside) -> Epoch:
+        stats, before, within = loader.stats, loader.stats.state_dict(), aside.within
+        for batch in loader:
+            now = facts["now"]
+            logits, targets = _logits(now, batch) if loader.selector.needs & {"correct", "confidence"} else (None, None)
+            loader.reduce(now.losses[batch], logits, targets)
+            _ = loader.lr_factor  # no optimizer is there to follow it
+        spent = {name: scale * (value - before[name]) for name, value in stats.state_dict().items()}
+        return Epoch(
+            trained=spent["trained"],
+            scored=spent["scored"],
+            loaded=spent["loaded"],
+            decide=spent["plan_seconds"] + spent["select_seconds"],
+            aside=aside.within - within,
+        )
+
+    def _taken(self) -> Tensor:
+        """(n,) indices of the samples that are simulated."""
+        if self.simulated == self.size:
+            return torch.arange(self.size)
+        drawn = torch.randperm(self.size, generator=generator(self.seed, 0, "estimate, which samples"))
+        return drawn[: self.simulated].sort().values
+
+    def _stand_in(self, selector: Selector, taken: Tensor, aside: Aside) -> Selector:
+        """A copy that leaves ``selector`` alone; what would run a model is made up instead, and its time noted."""
+        if isinstance(selector, Record | Replay):
+            raise ValueError(
+                f"{type(selector).__name__} reads or writes a folder, and an estimate leaves files alone. Estimate the "
+                "selector that is recorded."
+            )
+        twin = copy.copy(selector)
+        for name, value in vars(selector).items():
+            if isinstance(value, Selector):
+                setattr(twin, name, self._stand_in(value, taken, aside))
+            elif name in GIVEN and value is not None:
+                given = self._made_up(name, value, aside) if callable(value) else _rows(value, taken, self.size)
+                setattr(twin, name, given)
+        return twin
+
+    def _made_up(self, name: str, source: Callable[..., Any], aside: Aside) -> Sized[Any]:
+        """A callable that makes nonsense of the right shape and notes what sense would have cost."""
+        sized = source if isinstance(source, Sized) else Sized(source, 0)
+        priced = sized if isinstance(sized, Priced) else Priced()
+        forward = self.prices.forward if priced.price is None else priced.price
+        other = name == "validation" and sized.samples  # another data set
+        rows, real = (other, other) if other else (self.simulated, self.size)
+
+        def make(epochs: float = 0.0) -> Any:
+            seconds = real * (forward + (epochs + priced.epochs) * self.prices.training)
+            if name in ("gradients", "validation"):
+                aside.within += seconds
+            else:
+                aside.before += seconds
+            return self._nonsense(name, rows, sized)
+
+        return Sized(make, sized.width, sized.classes, rows)
+
+    def _nonsense(self, name: str, rows: int, sized: Sized[Any]) -> Any:
+        rng, width = generator(self.seed, 0, f"estimate {name}"), sized.width or WIDTH
+        if name == "features":
+            return torch.randn(rows, width, generator=rng)
+        if name not in ("gradients", "validation"):
+            return torch.rand(rows, generator=rng)
+        classes = sized.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
+        delta = torch.randn(rows, classes, generator=rng).softmax(dim=1)
+        delta[torch.arange(rows), torch.arange(rows) % classes] -= 1
+        return Gradients(delta, torch.randn(rows, width, generator=rng))
+
+
+GIVEN = ("features", "gradients", "validation", "events", "scores", "holdout_losses")
+
+
+def _rows(value: Any, taken: Tensor, size: int) -> Any:
+    """Those of a given tensor that belong to the simulated samples; of no data set in particular."""
+    if isinstance(value, Gradients):
+        pick = taken if len(value.delta) == size else slice(None)
+        return replace(value, delta=value.delta[pick], features=value.features[pick], fingerprint="")
+    value = value.values if isinstance(value, Features) else value
+    return value[taken] if len(value) == size and len(taken) < size else value
+
+
+def _pick(facts: Scores, where: Any) -> Scores:
+    return Scores(facts.losses[where], *(None if fact is None else fact[where] for fact in facts[1:]))
+
+
+def _logits(now: Scores, batch: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Class scores (B, C) and labels (B,) that are judged as right or wrong, and as sure, as ``now`` says."""
+    if now.correct is None or now.confidence is None:
+        return None, None
+    right, sure = now.correct[batch], now.confidence[batch].clamp(1e-6, 1 - 1e-6)
+    classes = 2 + int((1 / sure.min()).ceil())  # with so many, the surest one can be as unsure as that
+    scores = ((1 - sure) / (classes - 1)).log().unsqueeze(1).repeat(1, classes)
+    scores[:, 0] = sure.log()
+    return scores, (~right).long()
+
+
+def _never(*given: Any) -> Any:
+    raise RuntimeError("This stands for a pass over the data in an estimate, and makes nothing.")

@@ -1,0 +1,5 @@
+"""No class vanishes: a floor below what a selector keeps of each, and which classes lost most."""
+
+from leantrain.methods.class_floor import ClassFloor, kept_by_class, lost_most
+
+__all__ = ["ClassFloor", "kept_by_class", "lost_most"]

@@ -1,0 +1,59 @@
+"""``wrap``, the way in."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from leantrain.core.selector import Selector
+from leantrain.loader.loader import Loader
+from leantrain.loader.unreadable_samples import Unreadable
+from leantrain.scoring.loss_recording import Nonfinite
+from leantrain.scoring.scorer import Scores
+
+
+def wrap(
+    loader: DataLoader[Any],
+    selector: Selector,
+    *,
+    score: Callable[[Any], Tensor | Scores] | None = None,
+    epochs: float | None = None,
+    targets: Any = None,
+    seed: int = 0,
+    nonfinite: Nonfinite = "raise",
+    unreadable: Unreadable = "raise",
+) -> Loader:
+    """Wrap a DataLoader so that it gives only the samples worth training on.
+
+    Args:
+        loader: any map-style DataLoader. Its data set, sampler, batch size, workers, ``collate_fn`` and pinning stay.
+        selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``.
+        score: function of a batch that gives one loss a sample, for methods that need it: ``scorer(model, loss_fn)``.
+        epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
+            epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer
+            than a batch, go unused.
+        targets: (N,) class labels, for methods that work class by class. By default those of the data set.
+        seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
+        nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
+            model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
+            PyTorch would. It never enters the ledger or a history, and a sample that scores so is not selected. With
+            a GradScaler take ``"keep"``: it skips such steps itself, and refuses one that has no gradient.
+        unreadable: what to do when the data set raises an exception for a sample. ``"raise"`` stops with the sample's
+            name. ``"skip"`` leaves it out of its batch, which then is smaller, warns and counts it in
+            ``stats.unreadable``; where more than half of the samples tried cannot be read, it stops all the same.
+
+    With ``drop_last=True`` in the DataLoader every training batch has the same size, so that a model under
+    ``torch.compile`` compiles its training step once; ``ComposerSB`` alone trains on smaller batches too, and a replay
+    or ``ClassFloor`` on those that were planned. Scored batches may end with a short one. Leave ``dynamic`` at its
+    default: then all sizes but the full one share a second graph, single samples a third.
+
+    With several ranks (``torch.distributed``), call it on each with the whole data set, once the process group is
+    there. All follow one plan, each with its part of every batch; ``batch_size`` is that of a rank. A
+    ``DistributedSampler`` is not needed, and where there is one it says the order only.
+
+    Raises:
+        TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
+    """
+    options = {"score": score, "epochs": epochs, "targets": targets, "seed": seed}
+    return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable)

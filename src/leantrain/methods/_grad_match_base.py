@@ -1,0 +1,151 @@
+"""What Grad-Match and Grad-Match-PB share: when to select, from what, and what is told of it."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leantrain.core.selector import Plan, Run, Selector
+from leantrain.embed.gradients import Gradients
+from leantrain.rng import generator
+from leantrain.solvers.gradient_factors import Units
+from leantrain.solvers.omp import Solution, omp
+from leantrain.utils import validation
+from leantrain.utils.memory import Part, Sized, rows
+
+Source = Gradients | Callable[[], Gradients]
+
+
+@dataclass(kw_only=True, eq=False)
+class Matching(Selector):
+    """Base of methods that select, every so often, a weighted subset whose gradient is near that of everything."""
+
+    gradients: Source
+    keep_ratio: float = 0.3
+    select_every: int = 20
+    regularisation: float = 0.5
+    tolerance: float = 1e-4
+    warm: float = 0.0
+    validation: Source | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gradients", "validation"):
+            source = getattr(self, name)
+            absent = name == "validation" and source is None
+            if not (absent or isinstance(source, Gradients) or callable(source)):
+                raise TypeError(
+                    f"{name} must be Gradients or a callable that makes them, such as leantrain.embed.gradients(model, "
+                    f"loader), not {type(source).__name__}."
+                )
+        validation.fraction("keep_ratio", self.keep_ratio)
+        validation.integer("select_every", self.select_every, least=1)
+        if self.regularisation != 0:
+            validation.positive("regularisation", self.regularisation)
+        validation.fraction("tolerance", self.tolerance, zero=True, one=False)
+        validation.fraction("warm", self.warm, zero=True)
+
+    def setup(self, run: Run) -> None:
+        super().setup(run)
+        who = type(self).__name__
+        self._full = round(self.warm * run.need_epochs(f"{who} with warm") * self.keep_ratio) if self.warm else 0
+        self._round = -1  # which selection the subset comes from
+        self._indices = torch.empty(0, dtype=torch.int64)
+        self._weights = torch.empty(0)
+        self._sizes: tuple[int, ...] = ()  # of the batches that the subset consists of, if it does
+        self._residuals = self._solved = self._filled = 0.0  # sum of relative residuals, how many, random fills
+        if isinstance(self.gradients, Gradients):
+            self._made(self.gradients)
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        if epoch < self._full:
+            return Plan(pool)
+        due = (epoch - self._full) // self.select_every
+        # A composed selector's pool may have lost some of the subset.
+        if self._round != due or not torch.isin(self._indices, pool).all():
+            made = self._made(self.gradients() if callable(self.gradients) else self.gradients)
+            self._select(pool, made, generator(self.run.seed, epoch, "grad-match"))
+            self._weights = (self._weights / self._weights.mean()).float()  # the epoch's losses keep their scale
+            self._round = due
+        return Plan(self._indices, self._weights)
+
+    def memory(self, run: Run) -> list[Part]:
+        parts, who = [], type(self).__name__
+        for what, source in (("gradients", self.gradients), ("validation gradients", self.validation)):
+            if isinstance(source, Sized) and source.width:
+                numbers = source.classes + source.width
+                parts.append(rows(f"factors of {what} for {who}", source.samples or run.size, numbers))
+        source = self.gradients
+        if isinstance(source, Gradients):
+            return [*parts, self._work(run, source.delta.shape[1], source.features.shape[1])]
+        if isinstance(source, Sized) and source.width:
+            return [*parts, self._work(run, source.classes, source.width)]
+        return parts
+
+    @abstractmethod
+    def _work(self, run: Run, classes: int, width: int) -> Part:
+        """What the search takes beside the factors."""
+
+    @abstractmethod
+    def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
+        """Set the subset of ``pool``, its weights and its batches."""
+
+    def _made(self, made: Gradients) -> Gradients:
+        """``made``, if it is of this data set."""
+        who, run = type(self).__name__, self.run
+        if not isinstance(made, Gradients):
+            raise TypeError(f"The callable given as gradients made {type(made).__name__}; expected Gradients.")
+        if not len(made.delta) == len(made.features) == run.size:
+            raise ValueError(
+                f"gradients have {len(made.delta)} and {len(made.features)} rows; {who} expected {run.size}, one a "
+                "sample of the data set that is trained on."
+            )
+        if made.fingerprint and run.fingerprint and made.fingerprint != run.fingerprint:
+            raise ValueError(
+                f"These gradients belong to another data set (fingerprint {made.fingerprint[:12]}, this one has "
+                f"{run.fingerprint[:12]}). Make them with the DataLoader that is trained on."
+            )
+        return made
+
+    def _validated(self, made: Gradients) -> Gradients | None:
+        """The validation set's gradients, of the same layer as ``made``; None without."""
+        other = self.validation() if callable(self.validation) else self.validation
+        if other is not None:
+            ours, theirs = ([g.delta.shape[1], g.features.shape[1]] for g in (made, other))
+            if ours != theirs:
+                raise ValueError(
+                    f"The validation gradients are of {theirs[0]} classes and {theirs[1]} features, those of the "
+                    f"training set of {ours[0]} and {ours[1]}. Make both from the same layer of the same model."
+                )
+        return other
+
+    def _match(self, units: Units, count: int, target: Tensor | None) -> Solution:
+        solution = omp(units, count, target=target, regularisation=self.regularisation, tolerance=self.tolerance)
+        self._residuals, self._solved = self._residuals + solution.residual, self._solved + 1
+        return solution
+
+    def settings(self) -> dict[str, Any]:
+        given = ("gradients", "validation")
+        return {name: value for name, value in super().settings().items() if name not in given}
+
+    def report(self) -> dict[str, float]:
+        return {
+            "mean_relative_residual": self._residuals / max(self._solved, 1),
+            "random_fills": self._filled,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "round": self._round,
+            "indices": self._indices,
+            "weights": self._weights,
+            "sizes": list(self._sizes),
+            "counts": [self._residuals, self._solved, self._filled],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._round, self._indices, self._weights = state["round"], state["indices"], state["weights"]
+        self._sizes = tuple(state["sizes"])
+        self._residuals, self._solved, self._filled = state["counts"]

@@ -1,0 +1,203 @@
+"""Scoring passes: the loss of each sample of a batch, without a trace left on the model. B = samples of a batch."""
+
+import contextlib
+import copy
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from leantrain.utils import nested_batch, validation
+
+
+class Scores(NamedTuple):
+    """What a scoring pass tells of each sample.
+
+    Args:
+        losses: (B,) float32.
+        correct: (B,) bool, or None when the outputs are not class scores.
+        confidence: (B,) float32, the largest softmax probability over classes, or None.
+    """
+
+    losses: Tensor
+    correct: Tensor | None = None
+    confidence: Tensor | None = None
+
+    def cpu(self) -> "Scores":
+        """The same on the CPU, as float32. In one transfer: each makes the host wait for the device."""
+        losses = self.losses.detach().float()
+        if self.correct is None or self.confidence is None:
+            return Scores(losses.cpu(), *(None if fact is None else fact.cpu() for fact in self[1:]))
+        rows = torch.stack([losses, self.correct.to(losses), self.confidence.detach().to(losses)]).cpu()
+        return Scores(rows[0], rows[1] > 0, rows[2])
+
+
+def scorer(
+    model: nn.Module,
+    loss_fn: Callable[..., Tensor],
+    *,
+    forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    channels_last: bool = False,
+    chunk: int | None = None,
+) -> Callable[[Any], Scores]:
+    """A scoring function for ``wrap(score=...)``.
+
+    The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
+    streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
+
+    Where the pass weighs, ask for ``channels_last``, a ``dtype`` of lower precision, and on the CPU a ``chunk`` of 32;
+    how much each of them saves stands in ``results/benchmarks/scoring-forward.json``. ``torch.compile(model)`` can be
+    given instead of the model.
+
+    Args:
+        model: the model being trained.
+        loss_fn: a functional loss (``F.cross_entropy``), a loss module, or any function of (outputs, targets) that
+            gives one loss a sample. ``reduction="none"`` is set where the loss knows it.
+        forward: how a batch becomes (outputs, targets). By default a batch is a pair (inputs, targets). For others,
+            say: ``forward=lambda model, batch: (model(batch["pixels"]), batch["label"])``.
+        device: where batches are moved to; by default where the model's parameters are.
+        dtype: run under autocast with this type, for example ``torch.bfloat16``.
+        channels_last: lay out images, the (B, C, H, W) tensors of a batch, channels last, which convolutions run faster
+            on. The losses then differ by rounding. A model that calls ``view`` on feature maps cannot take it.
+        chunk: most samples that go through the model at once; by default all of the batch. A CPU is faster on few,
+            whose activations stay in its caches, and needs less memory; the losses differ by rounding. For batches as
+            ``default_collate`` makes them.
+
+    Returns:
+        A function of a batch that gives ``Scores``.
+    """
+    per_sample = per_sample_loss(loss_fn)
+    forward = forward or read_pair
+    if chunk is not None:
+        validation.integer("chunk", chunk, least=1)
+
+    def forwarded(batch: Any) -> Scores:
+        outputs, targets = forward(model, batch)
+        return Scores(per_sample(outputs, targets), *judge(outputs, targets))
+
+    def score(batch: Any) -> Scores:
+        parameter = next(model.parameters(), None)
+        place = torch.device(device or (parameter.device if parameter is not None else "cpu"))
+        moved = nested_batch.to(batch, place)
+        moved = nested_batch.channels_last(moved) if channels_last else moved
+        with undisturbed(model, place), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
+            parts = [moved] if chunk is None else nested_batch.split(moved, chunk)
+            scores = [forwarded(part) for part in parts]
+        if len(parts) == 1:
+            return scores[0]
+        for part, (losses, *_) in zip(parts, scores, strict=True):
+            check_losses(losses, nested_batch.size(part) or 0, "loss_fn(outputs, targets)")
+        joined = [None if facts[0] is None else torch.cat(facts) for facts in zip(*scores, strict=True)]
+        return Scores(*joined)  # pyright: ignore[reportArgumentType]
+
+    return score
+
+
+class undisturbed:
+    """Eval mode and no gradient within; training flags and random streams restored on leaving, also after an error."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+
+    def __enter__(self) -> None:
+        self.training = [module for module in self.model.modules() if module.training]
+        self.grad = torch.no_grad()
+        self.rng = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+        self.grad.__enter__()
+        self.rng.__enter__()
+        self.model.eval()
+
+    def __exit__(self, *error: Any) -> None:
+        for module in self.training:  # module by module: a user may keep some layers in eval mode
+            module.training = True
+        self.rng.__exit__(*error)
+        self.grad.__exit__(*error)
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Within, compiled models run as they are written: a graph compiled before would not call a new hook."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled; loading it takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+def judge(outputs: Any, targets: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Correctness (B,) bool and confidence (B,) float32 of class scores (B, C) and labels (B,); None for others."""
+    classification = (
+        isinstance(outputs, Tensor)
+        and isinstance(targets, Tensor)
+        and outputs.ndim == 2
+        and targets.shape == outputs.shape[:1]
+        and not targets.is_floating_point()
+    )
+    if not classification:
+        return None, None
+    confidence, predicted = outputs.detach().float().softmax(dim=1).max(dim=1)
+    return predicted == targets, confidence
+
+
+def check_losses(losses: Any, expected: int, source: str) -> Tensor:
+    """``losses`` if it holds one number a sample; otherwise an error that says what to change in ``source``."""
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"{source} must be a tensor of {expected} losses, not {type(losses).__name__}.")
+    if losses.ndim == 0:
+        raise ValueError(
+            f'{source} is a single number; expected one loss a sample, shape ({expected},). Pass reduction="none" to '
+            "the loss function."
+        )
+    if losses.shape != (expected,):
+        fix = (
+            "Average over the other dimensions: losses.flatten(1).mean(1)."
+            if losses.ndim > 1
+            else ("Is it the loss of the batch that the loader gave last?")
+        )
+        raise ValueError(f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}")
+    return losses
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Mean of weight times loss, both (B,), in float32 or better: 1 / (1 - r) is not a number of half precision."""
+    dtype = torch.promote_types(losses.dtype, torch.float32)
+    return (losses.to(dtype) * weights.to(losses.device, dtype)).mean()
+
+
+def read_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """(outputs, targets) of a batch that is a pair (inputs, targets): how batches are read unless told otherwise."""
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        raise TypeError(
+            f"scorer() expected a batch of (inputs, targets), not {type(batch).__name__}. Say how to read it: "
+            'scorer(model, loss_fn, forward=lambda model, batch: (model(batch["x"]), batch["y"])).'
+        )
+    inputs, targets = batch
+    return model(inputs), targets
+
+
+def per_sample_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``loss_fn`` with ``reduction="none"`` where it knows reductions; the caller's own loss keeps its setting."""
+    if isinstance(loss_fn, nn.Module):
+        if hasattr(loss_fn, "reduction"):
+            loss_fn = copy.copy(loss_fn)
+            loss_fn.reduction = "none"  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+        return loss_fn
+    try:
+        takes_reduction = "reduction" in inspect.signature(loss_fn).parameters
+    except (TypeError, ValueError):
+        takes_reduction = False
+    if takes_reduction:
+        return lambda outputs, targets: loss_fn(outputs, targets, reduction="none")
+    return loss_fn
+
+
+def broken(indices: Tensor, losses: Tensor, step: str) -> str:
+    """The message about losses (B,) that are not finite: which samples, and what to do."""
+    found = indices[~losses.isfinite()].tolist()
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    return (
+        f"The {step} loss of sample {found[:10]}{more} (indices into the data set) is NaN or infinite. Look at these "
+        'samples and the learning rate; nonfinite="skip" or "keep" in wrap() goes on.'
+    )

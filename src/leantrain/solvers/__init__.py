@@ -1,0 +1,1 @@
+"""Algorithms that methods choose by: matching pursuit, clustering, ranking."""
