@@ -22,13 +22,13 @@ from rich.table import Table
 from timing import finish
 
 from leantrain import data
+from leantrain.core.sized import Sized
 from leantrain.data import ImageData
 from leantrain.methods import METHODS, make
 from leantrain.solvers.prototypes import need_kmeans
 from leantrain.train.config import TrainConfig
 from leantrain.train.method_inputs import MAKERS, provide
 from leantrain.train.session import Session
-from leantrain.utils.memory import Sized
 
 PROBES = {"forget": {"probe_epochs": 1}, "el2n": {"probe_epochs": 1}, "rho-loss": {"holdout_epochs": 1}}
 BETWEEN = 4  # methods between two runs of full training

@@ -1,7 +1,9 @@
 """leantrain: train on the samples that matter, and know whether it paid."""
 
 from leantrain.core.ledger import Ledger
-from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.estimation.forecast import Estimate
 from leantrain.estimation.measure import estimate
 from leantrain.loader.loader import Loader

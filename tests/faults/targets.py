@@ -21,7 +21,8 @@ from leantrain.checkpoint import format, tree_json
 from leantrain.compare import runner, store
 from leantrain.compare.config import CompareConfig
 from leantrain.core.ledger import Ledger
-from leantrain.core.selector import Plan, Run
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
 from leantrain.embed import published
 from leantrain.embed.features import Features
 from leantrain.replay import parquet_parts, record_replay

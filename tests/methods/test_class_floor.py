@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leantrain import RPD, Adonis, Batch, InfoBatch, Ledger, Plan, Selector
-from leantrain.methods.class_floor import ClassFloor, kept_by_class, lost_most
+from leantrain.core.class_usage import kept_by_class, lost_most
+from leantrain.methods.class_floor import ClassFloor
 from toys import METHODS, SIZE, Numbers, flat, losses_at, setup, wrapped
 
 RATIOS = st.sampled_from(["0.05", "0.1", "0.29", "0.3", "0.5", "0.55", "1"])

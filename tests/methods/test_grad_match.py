@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import references.grad_match as reference
-from leantrain.core.selector import Plan
+from leantrain.core.plan import Plan
 from leantrain.embed import Gradients
 from leantrain.methods.grad_match import GradMatch, GradMatchPB
 from toys import CLASSES, SIZE, Numbers, flat, run_epoch, setup, wrapped

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from leantrain import IDS, SSP, Adonis, ClassFloor, GradMatch, GradMatchPB, Ledger, Run
+from leantrain.core.sized import Sized
 from leantrain.embed import embed, gradients, grand_scores, penultimate, snapshot
 from leantrain.utils import memory
 from toys import METHODS, SIZE, Numbers, run_epoch, wrapped
@@ -111,7 +112,7 @@ CHOSEN = math.ceil(0.4 * MOST)
 PASSES = {
     "ids": (lambda model, loader: IDS(features=snapshot(model, loader)), SIZE * 5 * 4 + 2 * MOST * 5 * 4),
     "ids by an extractor": (
-        lambda model, loader: IDS(features=memory.Sized(lambda: embed(loader, penultimate(model)), 5)),
+        lambda model, loader: IDS(features=Sized(lambda: embed(loader, penultimate(model)), 5)),
         SIZE * 5 * 4 + 2 * MOST * 5 * 4,
     ),
     "ids later": (

@@ -9,128 +9,17 @@ in ``left | right`` the left gives the pool and the right chooses within it.
 N = size of the data set, M = samples of an epoch's plan, B = samples of an original batch.
 """
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from leantrain.core.ledger import Ledger
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
 from leantrain.utils import validation
 from leantrain.utils.memory import Part, check_fits
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The samples of one epoch.
-
-    Args:
-        indices: (M,) int64 indices into the data set. The user's own sampler decides their order. Where an index
-            stands more than once, the sample is used as often and the plan's order holds.
-        weights: (M,) float32 factors of the samples' losses, or None for 1. An index that stands more than once has
-            the same weight each time.
-        batch_sizes: where given, the plan's order holds and is cut into exactly these training batches.
-        lr_factor: of the epoch's learning rate. ``ProgressLR`` follows it; other schedules read ``loader.lr_factor``.
-        refresh: (H,) int64 indices that are scored, without training on them, once the epoch's last step is done.
-    """
-
-    indices: Tensor
-    weights: Tensor | None = None
-    batch_sizes: tuple[int, ...] | None = None
-    lr_factor: float = 1.0
-    refresh: Tensor | None = None
-
-    def check(self, who: str, run: "Run", epoch: int) -> None:
-        """ValueError when the plan of ``who`` does not fit the run; a warning when it is too small for a batch."""
-        if self.batch_sizes is not None:
-            sizes = self.batch_sizes
-            if sum(sizes) != len(self.indices) or min(sizes, default=1) < 1:
-                raise ValueError(f"{who} plans {len(self.indices)} samples in batches of {sizes}: each must hold some.")
-        if self.weights is not None and self.weights.shape != self.indices.shape:
-            raise ValueError(f"{who} plans {len(self.indices)} samples but {tuple(self.weights.shape)} weights.")
-        if len(self.indices) == 0:
-            raise ValueError(f"{who} selects no sample for epoch {epoch}.")
-        low, high = int(self.indices.min()), int(self.indices.max())
-        if low < 0 or high >= run.size:
-            raise ValueError(f"{who} plans indices {low} to {high}; the data set has 0 to {run.size - 1}.")
-        if len(self.indices) < run.batch_size <= run.size:
-            message = (
-                f"{who} selects {len(self.indices)} samples, fewer than one batch of {run.batch_size}. Select more, or "
-                "use a smaller batch."
-            )
-            if epoch == 0:
-                raise ValueError(message)
-            warnings.warn(message, stacklevel=3)  # the training is under way: go on with a short batch
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What an online method judges: an original batch, or several joined (``Selector.scoring_batches``).
-
-    Args:
-        epoch: the running epoch, from 0.
-        number: the batch's number within the epoch, from 0; with ``epoch`` it names a private random stream.
-        indices: (B,) int64 indices into the data set.
-        losses: (B,) float32, one loss a sample, finite.
-    """
-
-    epoch: int
-    number: int
-    indices: Tensor
-    losses: Tensor
-
-    def take(self, positions: Tensor) -> "Batch":
-        """The batch made of ``positions`` only."""
-        return Batch(self.epoch, self.number, self.indices[positions], self.losses[positions])
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a selector is told of the run it serves.
-
-    Args:
-        size: N, the number of samples.
-        batch_size: samples in a training batch (rho), over all ranks.
-        epochs: length of the training, or None when ``wrap`` was not told.
-        seed: seed of every private random stream.
-        ledger: the per-sample facts, shared by all selectors of the run.
-        targets: (N,) int64 class labels, or None when unknown.
-        fingerprint: names the data set, so that a ranking made for another one is refused.
-        writes: whether this process is the one of several ranks that writes files.
-        drop_last: whether the DataLoader leaves out a last batch that is short.
-    """
-
-    size: int
-    batch_size: int
-    epochs: float | None
-    seed: int
-    ledger: Ledger
-    targets: Tensor | None = None
-    fingerprint: str = ""
-    writes: bool = True
-    drop_last: bool = False
-
-    def need_epochs(self, who: str) -> float:
-        """The length of the training; a ValueError that says how to give it when unknown."""
-        if self.epochs is None:
-            raise ValueError(f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90).")
-        return self.epochs
-
-    def batches(self, samples: Tensor) -> tuple[Tensor, ...]:
-        """``samples`` (M,) cut into batches; with ``drop_last`` without a short last one, unless it is the only one."""
-        cut = samples.split(self.batch_size)
-        return cut[:-1] if self.drop_last and len(cut) > 1 and len(cut[-1]) < self.batch_size else cut
-
-    def need_targets(self, who: str) -> Tensor:
-        """(N,) class labels; a ValueError that says how to give them when unknown."""
-        if self.targets is None:
-            raise ValueError(
-                f"{who} works class by class, and no labels were found: the data set has no `targets` or `labels`. "
-                "Pass one label a sample: wrap(loader, ..., targets=labels)."
-            )
-        return self.targets
 
 
 class Selector:

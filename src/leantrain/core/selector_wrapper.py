@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.utils.memory import Part
 
 

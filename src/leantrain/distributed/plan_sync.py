@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from leantrain.core.selector import Plan
+from leantrain.core.plan import Plan
 from leantrain.distributed.process_group import Ranks, world
 
 NOTHING = torch.empty(0, dtype=torch.int64)

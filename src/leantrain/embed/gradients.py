@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from leantrain.core import dataset_info
+from leantrain.core.sized import Sized
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
-from leantrain.loader import dataloader
 from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed
 from leantrain.utils import memory, nested_batch
 
@@ -43,7 +44,7 @@ def gradients(
     layer: nn.Module | str | None = None,
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     batch_size: int | None = None,
-) -> memory.Sized[Gradients]:
+) -> Sized[Gradients]:
     """A callable that makes the gradients with ``model`` as it is when called: ``GradMatch(gradients=gradients(...))``.
 
     Each call is one forward pass over the data set, in its own order, in eval mode and without gradient; the model is
@@ -75,10 +76,10 @@ def gradients(
                 delta, features = torch.empty(size, part.shape[1]), torch.empty(size, h.shape[1])
             delta[done : done + expected], features[done : done + expected] = part, h
             done += expected
-        return Gradients(delta, features, dataloader.fingerprint(loader.dataset), time.perf_counter() - start)
+        return Gradients(delta, features, dataset_info.fingerprint(loader.dataset), time.perf_counter() - start)
 
     width, classes = (getattr(head, name, 0) for name in ("in_features", "out_features"))
-    return memory.Sized(make, width, classes, len(loader.dataset))  # pyright: ignore[reportArgumentType]
+    return Sized(make, width, classes, len(loader.dataset))  # pyright: ignore[reportArgumentType]
 
 
 def _head(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from leantrain.core import dataset_info
 from leantrain.embed.passes import embed
-from leantrain.loader import dataloader
 from leantrain.scoring.scorer import check_losses, judge, read_pair, scorer
 from leantrain.utils import validation
 
@@ -36,7 +36,7 @@ def holdout_losses(
         ValueError: the model tells other classes apart than the data has, or the loss is not one number a sample.
     """
     expected = None if classes is None else validation.integer("classes", classes, least=1)
-    labels = dataloader.labels(loader.dataset, None, len(loader.dataset))  # pyright: ignore[reportArgumentType]
+    labels = dataset_info.labels(loader.dataset, None, len(loader.dataset))  # pyright: ignore[reportArgumentType]
     if expected is None and labels is not None:
         expected = int(labels.max()) + 1
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from leantrain.core import dataset_info
+from leantrain.core.sized import Sized
 from leantrain.embed.cache import cached
 from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
-from leantrain.loader import dataloader
 from leantrain.utils import memory
 
 
@@ -40,7 +41,7 @@ def embed(
         ValueError: the extractor gives something else than one row a sample, or more than memory can hold; the latter
             shows with the first batch.
     """
-    fingerprint, size = dataloader.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    fingerprint, size = dataset_info.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
 
     def make() -> Features:
         start = time.perf_counter()
@@ -96,7 +97,7 @@ def snapshot(
     *,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     cache: str | Path | None = None,
-) -> memory.Sized[Features]:
+) -> Sized[Features]:
     """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
 
     Args:
@@ -108,4 +109,4 @@ def snapshot(
     name = "snapshot of the model being trained"
     head = last_linear(model)
     make = lambda: embed(loader, penultimate(model, forward=forward), name=name, cache=cache)  # noqa: E731
-    return memory.Sized(make, head.in_features if head else 0)
+    return Sized(make, head.in_features if head else 0)

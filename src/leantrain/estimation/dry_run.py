@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from leantrain.core.selector import Selector
+from leantrain.core.sized import Sized
 from leantrain.embed.features import Features
 from leantrain.embed.gradients import Gradients
 from leantrain.loader.loader import Loader
@@ -21,7 +22,6 @@ from leantrain.loader.wrap import wrap
 from leantrain.replay.record_replay import Record, Replay
 from leantrain.rng import generator
 from leantrain.scoring.scorer import Scores
-from leantrain.utils.memory import Sized
 
 WIDTH = 64  # features of a made-up embedding whose real one does not say how wide it is
 LEAST = 64  # batches that are simulated at least: a selection of a few per cent must fill one

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
+from leantrain.core import dataset_info
 from leantrain.core.selector import Selector
 from leantrain.estimation.dry_run import Prices, Rehearsal, Stage
 from leantrain.estimation.forecast import Costs, Estimate, forecast
@@ -98,7 +99,7 @@ def estimate(
         batch_size=batch_size,
         drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
         epochs=epochs,
-        targets=dataloader.labels(loader.dataset, targets, size),
+        targets=dataset_info.labels(loader.dataset, targets, size),
         seed=seed,
         rehearsal=rehearsal,
         prices=Prices(0, 0),

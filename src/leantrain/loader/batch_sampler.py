@@ -28,7 +28,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.distributed.plan_sync import agreed_order
 from leantrain.distributed.process_group import Ranks

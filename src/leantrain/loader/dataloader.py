@@ -1,11 +1,10 @@
 """What ``wrap`` takes in: checks of the user's DataLoader, its labels, and its twin with another batch sampler."""
 
-import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
 from leantrain.loader.batch_sampler import Stream
 from leantrain.loader.unreadable_samples import Collate, Tolerant
@@ -76,28 +75,6 @@ def read(loader: DataLoader[Any], indices: Tensor) -> Any:
     return next(iter(DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=unused)))
 
 
-def labels(dataset: Any, targets: Any, size: int) -> Tensor | None:
-    """(N,) int64 class labels: those given; else the data set's own, through ``Subset``; else None."""
-    given = targets is not None
-    targets = targets if given else _own_labels(dataset)
-    if targets is None:
-        return None
-    try:
-        found = torch.as_tensor(targets).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        if not given:  # boxes, masks, texts: not class labels
-            return None
-        raise TypeError(f"targets must be one class label a sample, as integers: {error}") from error
-    if found.shape != (size,) or found.is_floating_point() or found.is_complex():
-        if not given:
-            return None
-        raise ValueError(
-            f"targets have shape {tuple(found.shape)} and type {found.dtype}; expected one integer class label "
-            f"for each of the {size} samples."
-        )
-    return found.long()
-
-
 def draws(loader: DataLoader[Any]) -> list[Tensor]:
     """States of the user's generators, of the DataLoader and of its samplers, each once."""
     return [generator.get_state() for generator in _generators(loader)]
@@ -115,18 +92,6 @@ def set_draws(loader: DataLoader[Any], states: list[Tensor]) -> None:
         generator.set_state(state)
 
 
-def fingerprint(dataset: Any) -> str:
-    """Names a data set: its own ``fingerprint`` where it has one, else a hash of its length and its own labels.
-
-    Pictures that changed under the same labels go unseen by the latter; items are not read, they may be augmented.
-    """
-    if own := getattr(dataset, "fingerprint", None):
-        return str(own)
-    found = labels(dataset, None, len(dataset))
-    content = b"" if found is None else found.numpy().tobytes()
-    return hashlib.blake2b(f"{len(dataset)}/".encode() + content, digest_size=16).hexdigest()
-
-
 def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
     owners = (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
     found = [own for owner in owners if (own := getattr(owner, "generator", None)) is not None]
@@ -135,13 +100,3 @@ def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
 
 def _samples(samples: list[Any]) -> list[Any]:
     return samples
-
-
-def _own_labels(dataset: Any) -> Any:
-    if isinstance(dataset, Subset):
-        inner = _own_labels(dataset.dataset)
-        return None if inner is None else [inner[i] for i in dataset.indices]
-    for name in ("targets", "labels"):
-        if getattr(dataset, name, None) is not None:
-            return getattr(dataset, name)
-    return None

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
+from leantrain.core import dataset_info
 from leantrain.core.ledger import Ledger
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.distributed.ledger_sync import Exchange
 from leantrain.distributed.plan_sync import agreed_plan, check_ranks
@@ -26,9 +29,8 @@ from leantrain.loader import dataloader
 from leantrain.loader.batch_sampler import LEADING, Course, Request, Stream
 from leantrain.loader.open_batch import OpenBatch
 from leantrain.loader.unreadable_samples import Reading, Unreadable
-from leantrain.scoring.loss_recording import Nonfinite, TrainingLoss
+from leantrain.scoring.loss_recording import Nonfinite, ScoringPass, TrainingLoss
 from leantrain.scoring.scorer import Scores
-from leantrain.scoring.scoring_pass import ScoringPass
 from leantrain.utils import nested_batch, validation
 
 log = logging.getLogger("leantrain")
@@ -86,8 +88,8 @@ class Loader:
             epochs=None if epochs is None else validation.positive("epochs", epochs),
             seed=validation.integer("seed", seed, least=0),
             ledger=self.ledger,
-            targets=dataloader.labels(loader.dataset, targets, size),
-            fingerprint=dataloader.fingerprint(loader.dataset),
+            targets=dataset_info.labels(loader.dataset, targets, size),
+            fingerprint=dataset_info.fingerprint(loader.dataset),
             writes=self.ranks.rank == 0,
             drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
         )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from leantrain.core.selector import Run
+from leantrain.core.run import Run
 from leantrain.utils import validation
 
 

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
+from leantrain.core.sized import Sized
 from leantrain.embed.gradients import Gradients
 from leantrain.rng import generator
 from leantrain.solvers.gradient_factors import Units
 from leantrain.solvers.omp import Solution, omp
 from leantrain.utils import validation
-from leantrain.utils.memory import Part, Sized, rows
+from leantrain.utils.memory import Part, rows
 
 Source = Gradients | Callable[[], Gradients]
 

@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Batch, Plan, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.utils import validation
 

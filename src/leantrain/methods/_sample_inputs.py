@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from leantrain.core.selector import Run
+from leantrain.core.run import Run
+from leantrain.core.sized import Sized
 from leantrain.embed.features import Features
 from leantrain.utils import memory
 
@@ -19,7 +20,7 @@ Numbers = Tensor | Callable[[], Tensor]
 def rows_to_hold(who: str, source: Rows, run: Run) -> tuple[list[memory.Part], int]:
     """What ``rows`` will come to hold for ``who``: nothing more where they are there already; and D, 0 when unknown."""
     if callable(source):
-        width = source.width if isinstance(source, memory.Sized) else 0
+        width = source.width if isinstance(source, Sized) else 0
         return ([memory.rows(f"features for {who}", run.size, width)] if width else []), width
     values = source.values if isinstance(source, Features) else source
     return [], values.shape[1] if values.ndim == 2 else 0

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.methods import _sample_inputs
 from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
 from leantrain.rng import generator

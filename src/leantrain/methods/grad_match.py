@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
 from leantrain.embed.gradients import Gradients
 from leantrain.methods._grad_match_base import Matching
 from leantrain.rng import choose, generator

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.methods import _sample_inputs
 from leantrain.methods._epoch_fraction import check_span, in_epochs
 from leantrain.rng import generator

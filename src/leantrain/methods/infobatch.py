@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.utils import validation
 

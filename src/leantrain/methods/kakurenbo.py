@@ -8,7 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.utils import validation
 
 

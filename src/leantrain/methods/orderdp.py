@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.solvers.ranking import lowest
 from leantrain.utils import validation

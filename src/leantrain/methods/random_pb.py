@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.utils import validation
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Plan, Run, Selector
+from leantrain.core.plan import Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.solvers.ranking import by_class
 from leantrain.utils import validation

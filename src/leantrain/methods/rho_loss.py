@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from leantrain.core.selector import Batch, Plan, Run, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.methods import _sample_inputs
 from leantrain.utils import validation
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Batch, Run
+from leantrain.core.plan import Batch
+from leantrain.core.run import Run
 from leantrain.methods._loss_recycling import Recycling
 from leantrain.rng import generator
 from leantrain.utils import validation

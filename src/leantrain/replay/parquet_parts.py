@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from leantrain.core.selector import Plan
+from leantrain.core.plan import Plan
 from leantrain.utils import untrusted_input, validation
 from leantrain.utils.atomic_write import write_whole
 

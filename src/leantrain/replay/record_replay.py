@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leantrain.core.selector import Batch, Chain, Plan, Run, Selector
+from leantrain.core.plan import Batch, Plan
+from leantrain.core.run import Run
+from leantrain.core.selector import Chain, Selector
 from leantrain.core.selector_wrapper import Around
 from leantrain.replay import parquet_parts
 

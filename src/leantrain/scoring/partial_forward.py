@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leantrain.core.ledger import Ledger
-from leantrain.core.selector import Batch, Run, Selector
+from leantrain.core.plan import Batch
+from leantrain.core.run import Run
+from leantrain.core.selector import Selector
 from leantrain.scoring.scorer import check_losses, per_sample_loss, undisturbed
 from leantrain.utils import nested_batch, validation
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from leantrain import embed, methods
 from leantrain.core.ledger import Ledger
-from leantrain.core.selector import Run
+from leantrain.core.run import Run
+from leantrain.core.sized import Sized
 from leantrain.data import ImageData
 from leantrain.embed.extractors import Penultimate, last_linear
 from leantrain.methods.forget import forgetting_events
@@ -24,7 +25,7 @@ from leantrain.rng import generator
 from leantrain.tasks.image_classification import models
 from leantrain.train.config import TrainConfig
 from leantrain.train.session import Session
-from leantrain.utils.memory import Part, Sized, check_fits
+from leantrain.utils.memory import Part, check_fits
 
 Settings = dict[str, dict[str, Any]]
 

@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from leantrain import methods
 from leantrain.checkpoint.manager import Checkpoints
 from leantrain.core.selector import Selector
-from leantrain.data import ImageData, conditions, require_extra
+from leantrain.data import ImageData, conditions
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay.record_replay import Record
+from leantrain.tasks.image_classification.evaluate import accuracy
 from leantrain.train.config import REMEDIES, TrainConfig
 from leantrain.train.device_cache import in_words
 from leantrain.train.method_inputs import provide
 from leantrain.train.session import Session
-from leantrain.utils.torchvision_compat import import_torchvision
 
 
 @dataclass
@@ -125,26 +123,6 @@ def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epoc
     free = {"checkpoint_seconds", "workers", "resident", *REMEDIES}
     ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - free)
     return {"method": method, "seed": seed, "epochs": float(epochs), "data": data.fingerprint, "config": ours}
-
-
-@torch.no_grad()
-def accuracy(
-    model: nn.Module, data: ImageData, forward: Callable[..., Any], batch_size: int
-) -> tuple[float, list[float]]:
-    """Share of the test samples that the model classifies rightly, of all and of each class. Leaves it in eval mode."""
-    with contextlib.suppress(ImportError):
-        import_torchvision()  # torchmetrics imports it where it is installed
-    metrics = require_extra("torchmetrics.classification", "train")
-    model.eval()
-    classes = len(data.classes)
-    alone = {"num_classes": classes, "sync_on_compute": False}  # rank 0 sees all: there is nothing to wait for
-    overall = metrics.MulticlassAccuracy(average="micro", **alone)
-    per_class = metrics.MulticlassAccuracy(average=None, **alone)
-    for batch in DataLoader(data.test, batch_size=max(batch_size, 256), generator=torch.Generator()):
-        logits, labels = forward(model, batch)
-        overall.update(logits.cpu().float(), labels)
-        per_class.update(logits.cpu().float(), labels)
-    return float(overall.compute()), [float(value) for value in per_class.compute()]
 
 
 def _facts(session: Session, selector: Selector, rows: list[dict[str, Any]], epochs: float) -> dict[str, Any]:

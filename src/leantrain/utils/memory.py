@@ -1,9 +1,9 @@
 """Memory: what a method will hold, what the machine has left, and a refusal where the one exceeds the other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -29,23 +29,6 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.what} ({_size(self.bytes)})"
-
-
-class Sized(Generic[T]):
-    """A function that says beforehand how wide its result is: an extractor, or what makes features or gradients.
-
-    Args:
-        make: the function.
-        width: D, features of a row; 0 when unknown.
-        classes: C, class scores beside them.
-        samples: N, rows that it makes, where that is fixed.
-    """
-
-    def __init__(self, make: Callable[..., T], width: int, classes: int = 0, samples: int = 0) -> None:
-        self.make, self.width, self.classes, self.samples = make, width, classes, samples
-
-    def __call__(self, *given: Any) -> T:
-        return self.make(*given)
 
 
 def rows(what: str, samples: int, width: int) -> Part:

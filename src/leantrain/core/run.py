@@ -1,0 +1,54 @@
+"""What a selector is told of the run it serves. N = size of the data set."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from leantrain.core.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a selector is told of the run it serves.
+
+    Args:
+        size: N, the number of samples.
+        batch_size: samples in a training batch (rho), over all ranks.
+        epochs: length of the training, or None when ``wrap`` was not told.
+        seed: seed of every private random stream.
+        ledger: the per-sample facts, shared by all selectors of the run.
+        targets: (N,) int64 class labels, or None when unknown.
+        fingerprint: names the data set, so that a ranking made for another one is refused.
+        writes: whether this process is the one of several ranks that writes files.
+        drop_last: whether the DataLoader leaves out a last batch that is short.
+    """
+
+    size: int
+    batch_size: int
+    epochs: float | None
+    seed: int
+    ledger: Ledger
+    targets: Tensor | None = None
+    fingerprint: str = ""
+    writes: bool = True
+    drop_last: bool = False
+
+    def need_epochs(self, who: str) -> float:
+        """The length of the training; a ValueError that says how to give it when unknown."""
+        if self.epochs is None:
+            raise ValueError(f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90).")
+        return self.epochs
+
+    def batches(self, samples: Tensor) -> tuple[Tensor, ...]:
+        """``samples`` (M,) cut into batches; with ``drop_last`` without a short last one, unless it is the only one."""
+        cut = samples.split(self.batch_size)
+        return cut[:-1] if self.drop_last and len(cut) > 1 and len(cut[-1]) < self.batch_size else cut
+
+    def need_targets(self, who: str) -> Tensor:
+        """(N,) class labels; a ValueError that says how to give them when unknown."""
+        if self.targets is None:
+            raise ValueError(
+                f"{who} works class by class, and no labels were found: the data set has no `targets` or `labels`. "
+                "Pass one label a sample: wrap(loader, ..., targets=labels)."
+            )
+        return self.targets
