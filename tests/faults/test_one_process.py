@@ -1,5 +1,6 @@
 """Two processes on one folder: the second is refused and told who the first is; a dead one holds nothing."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -67,3 +68,14 @@ def test_no_lock_is_left_behind_and_no_link_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"), occupied(tmp_path / "out"):
         pass
     assert target.read_text() == "keep"
+
+
+def test_a_worker_of_the_holder_neither_frees_nor_names_it(tmp_path):
+    with occupied(tmp_path):
+        worker = multiprocessing.get_context("fork").Process(target=os.getpid)
+        worker.start()
+        worker.join()
+        with pytest.raises(ValueError, match=rf"is in use by process {os.getpid()} on "), occupied(tmp_path):
+            pass
+    with occupied(tmp_path):
+        pass

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from leantrain.utils.optional_import import require_extra
+
 LOCK = ".lock"
 
 
@@ -53,33 +55,29 @@ def write_json(path: Path, content: Any) -> None:
 def occupied(folder: Path) -> Iterator[None]:
     """Within, no other process may have ``folder``: ValueError, naming the one that has it.
 
-    The lock is the kernel's and goes with the process, also when that is killed. Without ``fcntl`` nothing is locked.
+    The lock is the kernel's and goes with the process, also when that is killed.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file; give a folder.")
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        yield
-        return
+    filelock = require_extra("filelock", "train")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    while True:
-        place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(place, 200).decode(errors="replace").strip() or "another process"
-            os.close(place)
-            raise ValueError(f"{folder} is in use by {owner}. Wait for it, or give another --out.") from None
-        if path.exists() and os.fstat(place).st_ino == path.stat().st_ino:
-            break
-        os.close(place)  # its owner removed it between our opening and locking it
+    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
-        os.ftruncate(place, 0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(f"{folder} is in use by {_owner(path)}. Wait for it, or give another --out.") from None
+    try:
         with contextlib.suppress(OSError):  # a full disk: who has it is not told, and yet it is locked
-            os.write(place, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(place)
+        with contextlib.suppress(OSError):  # Windows removes no open file, but filelock does there, once it is closed
+            path.unlink()  # still locked: who opened it meanwhile sees that it is gone, and makes another
+        lock.release()
+
+
+def _owner(lock: Path) -> str:
+    with contextlib.suppress(OSError):
+        return lock.read_text(errors="replace")[:200].strip() or "another process"
+    return "another process"
