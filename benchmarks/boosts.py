@@ -22,7 +22,7 @@ from rich.table import Table
 from timing import finish
 
 from leantrain import data
-from leantrain.core.sized import Sized
+from leantrain.core.inputs import Sized
 from leantrain.data import ImageData
 from leantrain.methods import METHODS, make
 from leantrain.solvers.prototypes import need_kmeans

@@ -261,7 +261,7 @@ def test_at_the_scale_of_two_cores_a_preset_still_fits_together(name, tmp_path):
         assert config.limit <= 12100
         for method in config.methods:
             if not method.startswith("replay@"):
-                method_inputs.check(config, method)  # no extractor that would have to be fetched
+                method_inputs.check(config, [method])  # no extractor that would have to be fetched
 
 
 def test_what_is_left_out_at_a_smaller_scale_is_said():

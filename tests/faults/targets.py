@@ -153,15 +153,13 @@ def _configurations(folder: Path) -> dict[str, Target]:
 
     def train() -> None:
         config = TrainConfig(**read_yaml(path))
-        for name in config.settings:
-            method_inputs.check(config, name)
+        method_inputs.check(config, config.settings)
         assert 0 <= config.learning_rate()(0.5) < float("inf")
 
     def compare() -> None:
         config = CompareConfig(**read_yaml(path))
         runner.jobs(config)
-        for name in config.methods:
-            method_inputs.check(config, name)
+        method_inputs.check(config, config.methods)
         try:
             store.Store(out, config, "f")
         finally:

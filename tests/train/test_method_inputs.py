@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from leantrain import Ledger, Run, data
-from leantrain.methods import METHODS, make
+from leantrain import data
+from leantrain.methods import METHODS
 from leantrain.train.config import TrainConfig
-from leantrain.train.method_inputs import check, provide
+from leantrain.train.method_inputs import build, check, held
 from leantrain.train.session import Session
 from leantrain.train.trainer import train
 from leantrain.utils import memory
@@ -34,7 +34,7 @@ SETTINGS = {
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "replay"])
 def test_every_method_trains(digits, method):
     settings = config(settings=SETTINGS)
-    check(settings, method)
+    check(settings, [method])
     result = train(settings, digits, method, seed=0)
     facts = result.facts
     aside = facts["aside"]
@@ -68,7 +68,7 @@ def test_what_is_done_aside_is_counted(digits, method, forward, backward):
 def test_forget_drops_what_its_probe_forgot_least(digits):
     """The probe is the full training of as many epochs with the same seed, and the training starts afresh."""
     session = Session(config(), digits, 0)
-    events = provide(session, "forget")["forget"]["events"](2)
+    events = build(session.config, "forget", session).events(2)
     probe = Session(config(), digits, 0)
     from leantrain import Full
     from leantrain.methods.forget import forgetting_events
@@ -92,7 +92,8 @@ def test_no_holdout_model_saw_the_sample_that_it_judges(digits, monkeypatch):
         return original(session, epochs, part)
 
     monkeypatch.setattr(module, "_probe", spy)
-    losses = provide(Session(config(settings=SETTINGS), digits, 0), "rho-loss")["rho-loss"]["holdout_losses"]()
+    settings = config(settings=SETTINGS)
+    losses = build(settings, "rho-loss", Session(settings, digits, 0)).holdout_losses()
     assert losses.shape == (150,)
     assert losses.isfinite().all()
     first, second = (set(part.tolist()) for part in seen)
@@ -139,21 +140,23 @@ def test_a_recording_of_one_model_is_replayed_by_another(digits, tmp_path):
 def test_what_will_be_held_is_known_before_anything_is_trained(digits, method, monkeypatch):
     """By the check of the settings and by the session alike; a refusal leaves not a step done."""
     settings = config(settings=SETTINGS)
-    needed = sum(part.bytes for part in check(settings, method, digits))
+    session = Session(settings, digits, 0)
+    needed = sum(part.bytes for part in held(build(settings, method, session), session))
     embeds = method not in ("infobatch", "forget")
     assert (needed > 150 * 4 * 4) == embeds
     monkeypatch.setattr(memory, "available", lambda device="cpu": needed - 1)
     if not embeds:
-        assert check(settings, method, digits) == []
+        check(settings, [method], digits)
+        assert needed == 0
         return
     with pytest.raises(ValueError, match="The selection would hold"):
-        check(settings, method, digits)
+        check(settings, ["full", method], digits)
     rows = []
     with pytest.raises(ValueError, match="The selection would hold"):
         train(settings, digits, method, seed=0, after_epoch=rows.append)
     assert rows == []
     monkeypatch.setattr(memory, "available", lambda device="cpu": needed)
-    assert sum(part.bytes for part in check(settings, method, digits)) == needed
-    session = Session(settings, digits, 0)
-    selector = make(method, provide(session, method))
-    assert sum(p.bytes for p in selector.memory(Run(150, 32, 4, 0, Ledger(150), digits.targets))) == needed
+    check(settings, [method], digits)
+    told = []
+    train(settings, digits, method, seed=0, before_start=told.append)
+    assert [sum(part.bytes for part in parts) for parts in told] == [needed]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from leantrain import IDS, SSP, Adonis, ClassFloor, GradMatch, GradMatchPB, Ledger, Run
-from leantrain.core.sized import Sized
+from leantrain.core.inputs import Sized
 from leantrain.embed import embed, gradients, grand_scores, penultimate, snapshot
 from leantrain.utils import memory
 from toys import METHODS, SIZE, Numbers, run_epoch, wrapped

@@ -96,7 +96,6 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     from leantrain.compare.environment import describe
     from leantrain.data import require_extra
     from leantrain.train.device_cache import foreseen
-    from leantrain.train.method_inputs import check
     from leantrain.train.trainer import train as run
     from leantrain.utils.atomic_write import write_json, write_whole
     from leantrain.utils.memory import describe as describe_parts
@@ -105,8 +104,6 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     if checkpoints.folder.exists() and not resume:
         raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
     data = read_data(config)
-    if parts := check(config, method, data):
-        console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
     console.print(f"Training images {foreseen(config, data.train)}.", highlight=False)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
     next(epochs)
@@ -119,8 +116,21 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
         )
         next(epochs, None)
 
+    def tell_memory(parts: list[Any]) -> None:
+        if parts:
+            console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
+
     told = tell if first else None  # only rank 0 knows the accuracy
-    result = run(config, data, method, seed, record=record, checkpoints=checkpoints, after_epoch=told)
+    result = run(
+        config,
+        data,
+        method,
+        seed,
+        record=record,
+        checkpoints=checkpoints,
+        before_start=tell_memory,
+        after_epoch=told,
+    )
     if not first:
         return
     facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts

@@ -6,21 +6,18 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from leantrain import embed, methods
 from leantrain.compare.config import CompareConfig
+from leantrain.core.inputs import Input
 from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions
 from leantrain.estimation.dry_run import Priced, Prices, Rehearsal, Stage
 from leantrain.estimation.forecast import Costs, Estimate
 from leantrain.estimation.measure import SCORED, TRAINING, WARM, fetching, now, predict, rehearsal, shape
-from leantrain.methods.class_floor import ClassFloor
 from leantrain.rng import generator
 from leantrain.train.config import TrainConfig
-from leantrain.train.method_inputs import DIFFICULTY, MAKERS, holdout_epochs, named_extractor, provide
-from leantrain.train.method_inputs import check as check_method
+from leantrain.train.method_inputs import Made, build, check
 from leantrain.train.session import Session
 from leantrain.utils import validation
 
@@ -39,8 +36,7 @@ def estimate(config: CompareConfig, data: ImageData, seconds: float = 60.0) -> E
     seconds = validation.positive("seconds", seconds)
     data = conditions.under(data, config.condition, config.condition_seed)
     chosen = [method for method in config.methods if method != "full"]
-    for method in chosen:
-        check_method(config, method, data)
+    check(config, chosen, data)
     size, seed = len(data.targets), config.seeds[0]
     warm = _costs(config, data, _short(config, data, seed, min(size, WARM * config.batch_size), 1)[0])
     spent = warm.fetch + warm.step + warm.score / SCORED
@@ -124,33 +120,19 @@ def _parts(session: Session) -> dict[str, float]:
 def _selector(config: TrainConfig, data: ImageData, method: str, seed: int) -> Selector:
     """As the trainer makes it, but that nothing it is given runs a model."""
     session = Session(config, data, seed)
-    settings = provide(session, method)
-    for part, own in settings.items():
-        asked = methods.settings_of(part, config.settings)
-        for name in MAKERS.keys() & own.keys():
-            made, price = own[name], _price(session, part, name, asked)
-            shape = {key: getattr(made, key, 0) for key in ("width", "classes", "samples")}
-            before = holdout_epochs(asked, config) if name == "holdout_losses" else 0
-            own[name] = Priced(**shape, price=price, epochs=before)
-    selector = methods.make(method, settings)
-    return ClassFloor(selector, config.class_floor) if config.class_floor else selector
+
+    def priced(wanted: Input, made: Made) -> Priced:
+        price = None if made.trial is None else _price(session, made.trial)
+        return Priced(made.width, made.classes, made.samples, price=price, epochs=made.epochs)
+
+    return build(config, method, session, priced)
 
 
-def _price(session: Session, part: str, name: str, asked: dict[str, Any]) -> float | None:
-    """Seconds a sample of a pass that is not a forward pass of the model; None for one that is."""
-    device = session.fabric.device
+def _price(session: Session, trial: Callable[[DataLoader[Any]], Any]) -> float:
+    """Seconds a sample of a pass that is not a forward pass of the model."""
     rows = min(SAMPLES, len(session.targets))
     few = DataLoader(Subset(session.data.train, range(rows)), batch_size=min(rows, session.config.batch_size))
-    if name == "scores":
-
-        def forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-            return model(session.augment.plain(batch[0].to(device))), batch[1]
-
-        return _seconds(lambda: DIFFICULTY[methods.kind(part)](session.module, few, forward=forward), device) / rows
-    if name == "features" and (extractor := asked.get("features", "snapshot")) != "snapshot":
-        of = named_extractor(extractor, device)
-        return _seconds(lambda: embed.embed(few, of, name=extractor), device) / rows
-    return None
+    return _seconds(lambda: trial(few), session.fabric.device) / rows
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

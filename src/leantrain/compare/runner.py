@@ -108,8 +108,7 @@ def compare(
     Raises:
         ValueError: a setting, or a folder that holds something else; before any training starts.
     """
-    for method in config.methods:
-        method_inputs.check(config, method, data)
+    method_inputs.check(config, config.methods, data)
     data = conditions.under(data, config.condition, config.condition_seed)
     with occupied(out):
         return _run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=on_epoch)

@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from leantrain.core.inputs import Input, Sized
 from leantrain.core.plan import Batch, Plan
 from leantrain.core.run import Run
 from leantrain.utils import validation
-from leantrain.utils.memory import Part, check_fits
+from leantrain.utils.memory import Part, check_fits, rows
 
 
 class Selector:
@@ -32,6 +33,7 @@ class Selector:
     ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
 
     Attributes:
+        inputs: those of the settings that are facts of the samples; a trainer makes them.
         presets: settings by name, for example those that the paper printed; see ``preset``.
         refill: whether kept samples wait in the open batch until it is full. False: what is kept of a batch is trained
             on at once, as a smaller batch.
@@ -40,6 +42,7 @@ class Selector:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    inputs: ClassVar[Mapping[str, Input]] = {}
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {}
     refill: bool = True
     scale_factor: float = 1.0
@@ -62,8 +65,13 @@ class Selector:
         check_fits(self.memory(run))
 
     def memory(self, run: Run) -> list[Part]:
-        """The large things that the method will come to hold at once in ``run``, as far as known beforehand."""
-        return []
+        """The large things that the method will come to hold in ``run``: inputs that say how wide they will be."""
+        sources = [(name, source) for name in self.inputs if isinstance(source := getattr(self, name), Sized)]
+        return [
+            rows(f"{name} for {type(self).__name__}", source.samples or run.size, source.classes + source.width)
+            for name, source in sources
+            if source.width
+        ]
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         """Which samples of ``pool`` ((M,) int64) epoch ``epoch`` uses. Asked once an epoch, before it starts."""
@@ -92,8 +100,9 @@ class Selector:
         """Called once epoch ``epoch`` is over: its last step is done, its ``refresh`` samples are scored."""
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, as given; for reports."""
-        return {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        """The settings by name, as given, without the inputs; for reports."""
+        names = [field.name for field in fields(self)] if is_dataclass(self) else []
+        return {name: getattr(self, name) for name in names if name not in self.inputs}
 
     def report(self) -> dict[str, float]:
         """Counts of remarkable events, by name; for reports."""

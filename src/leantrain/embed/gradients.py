@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leantrain.core import dataset_info
-from leantrain.core.sized import Sized
+from leantrain.core.inputs import Sized
 from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import in_order
 from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed

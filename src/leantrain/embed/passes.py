@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leantrain.core import dataset_info
-from leantrain.core.sized import Sized
+from leantrain.core.inputs import Sized
 from leantrain.embed.cache import cached
 from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from leantrain.core.inputs import Input, Sized
 from leantrain.core.selector import Selector
-from leantrain.core.sized import Sized
 from leantrain.embed.features import Features
 from leantrain.embed.gradients import Gradients
 from leantrain.loader.loader import Loader
@@ -206,42 +206,38 @@ class Stage:
         for name, value in vars(selector).items():
             if isinstance(value, Selector):
                 setattr(twin, name, self._stand_in(value, taken, aside))
-            elif name in GIVEN and value is not None:
-                given = self._made_up(name, value, aside) if callable(value) else _rows(value, taken, self.size)
+            elif (wanted := selector.inputs.get(name)) and value is not None:
+                given = self._made_up(name, wanted, value, aside) if callable(value) else _rows(value, taken, self.size)
                 setattr(twin, name, given)
         return twin
 
-    def _made_up(self, name: str, source: Callable[..., Any], aside: Aside) -> Sized[Any]:
+    def _made_up(self, name: str, wanted: Input, source: Callable[..., Any], aside: Aside) -> Sized[Any]:
         """A callable that makes nonsense of the right shape and notes what sense would have cost."""
         sized = source if isinstance(source, Sized) else Sized(source, 0)
         priced = sized if isinstance(sized, Priced) else Priced()
         forward = self.prices.forward if priced.price is None else priced.price
-        other = name == "validation" and sized.samples  # another data set
-        rows, real = (other, other) if other else (self.simulated, self.size)
+        rows, real = (sized.samples,) * 2 if wanted.other and sized.samples else (self.simulated, self.size)
 
         def make(epochs: float = 0.0) -> Any:
             seconds = real * (forward + (epochs + priced.epochs) * self.prices.training)
-            if name in ("gradients", "validation"):
+            if wanted.kind == "gradients":
                 aside.within += seconds
             else:
                 aside.before += seconds
-            return self._nonsense(name, rows, sized)
+            return self._nonsense(name, wanted.kind, rows, sized)
 
         return Sized(make, sized.width, sized.classes, rows)
 
-    def _nonsense(self, name: str, rows: int, sized: Sized[Any]) -> Any:
+    def _nonsense(self, name: str, kind: str, rows: int, sized: Sized[Any]) -> Any:
         rng, width = generator(self.seed, 0, f"estimate {name}"), sized.width or WIDTH
-        if name == "features":
+        if kind == "features":
             return torch.randn(rows, width, generator=rng)
-        if name not in ("gradients", "validation"):
+        if kind != "gradients":
             return torch.rand(rows, generator=rng)
         classes = sized.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
         delta = torch.randn(rows, classes, generator=rng).softmax(dim=1)
         delta[torch.arange(rows), torch.arange(rows) % classes] -= 1
         return Gradients(delta, torch.randn(rows, width, generator=rng))
-
-
-GIVEN = ("features", "gradients", "validation", "events", "scores", "holdout_losses")
 
 
 def _rows(value: Any, taken: Tensor, size: int) -> Any:

@@ -1,8 +1,12 @@
 """The methods by name. Adding one takes a file here, its test, its doc card and one line below."""
 
 import dataclasses
+import operator
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
+from leantrain.core.inputs import Input
 from leantrain.core.selector import Selector
 from leantrain.methods.adonis import Adonis
 from leantrain.methods.composer_sb import ComposerSB
@@ -57,46 +61,45 @@ def parts(name: str) -> list[str]:
     """The names within ``"ids+adonis@theta"``, each checked; an unknown one is a ValueError with the nearest name."""
     found = [part.strip() for part in name.split("+")]
     for part in found:
-        validation.one_of("method", kind(part), METHODS)
+        validation.one_of("method", part.partition("@")[0], METHODS)
     return found
 
 
-def kind(part: str) -> str:
-    """The method's own name: ``"ids"`` of ``"ids@cosine"``, which is IDS with settings of its own."""
-    return part.partition("@")[0]
-
-
-def settings_of(part: str, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Those of the method, over them the preset that the part's label names, over these the label's own."""
-    label, presets = part.partition("@")[2], METHODS[kind(part)].presets
-    if label and part not in settings and label not in presets:
-        known = f" Or name a preset: {', '.join(presets)}." if presets else ""
-        raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.{known}")
-    return settings.get(kind(part), {}) | presets.get(label, {}) | settings.get(part, {})
-
-
-def make(name: str, settings: dict[str, dict[str, Any]] | None = None) -> Selector:
+def make(
+    name: str,
+    settings: dict[str, dict[str, Any]] | None = None,
+    provide: Callable[[str, Input, dict[str, Any]], Any] | None = None,
+) -> Selector:
     """The selector called ``name``; ``"ids+adonis"`` composes, left to right.
 
     Args:
         settings: keyword arguments by method name, for example ``{"adonis": {"theta": "auto"}}``. With
             ``{"ids@cosine": {"distance": "cosine"}}``, ``"ids@cosine"`` is IDS with these on top of those of ``"ids"``.
             ``"adonis@paper"`` needs none: it is ``Adonis.preset("paper")``.
+        provide: what gives a method its inputs: a function of the setting's name, what is wanted, and all settings of
+            the method, of which it may take out and add some.
     """
     settings = settings or {}
     for known in settings:
         parts(known)
-    selectors = []
-    for part in parts(name):
-        method, own = METHODS[kind(part)], settings_of(part, settings)
-        known = {field.name: field.default for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
-        for key in own:
-            validation.one_of(f"setting of {part}", key, known)
-        for key in known.keys() - own.keys():
-            if known[key] is dataclasses.MISSING:
-                raise ValueError(f"{part} needs the setting {key!r}: --set {part}.{key}=VALUE, or settings in Python.")
-        selectors.append(method(**own))
-    selector = selectors[0]
-    for other in selectors[1:]:
-        selector = selector | other
-    return selector
+    return reduce(operator.or_, [_part(part, settings, provide) for part in parts(name)])
+
+
+def _part(part: str, settings: dict[str, dict[str, Any]], provide: Callable[..., Any] | None) -> Selector:
+    """One of the names: over the settings of the method the preset that the label names, over these the label's own."""
+    kind, _, label = part.partition("@")
+    method = METHODS[kind]
+    if label and part not in settings and label not in method.presets:
+        known = f" Or name a preset: {', '.join(method.presets)}." if method.presets else ""
+        raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.{known}")
+    own = settings.get(kind, {}) | method.presets.get(label, {}) | settings.get(part, {})
+    for key, wanted in method.inputs.items():
+        if provide and not wanted.other:
+            own[key] = provide(key, wanted, own)
+    fields = {field.name: field.default for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
+    for key in own:
+        validation.one_of(f"setting of {part}", key, fields)
+    for key in fields.keys() - own.keys():
+        if fields[key] is dataclasses.MISSING:
+            raise ValueError(f"{part} needs the setting {key!r}: --set {part}.{key}=VALUE, or settings in Python.")
+    return method(**own)

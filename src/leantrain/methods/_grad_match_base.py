@@ -3,21 +3,21 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.plan import Plan
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
-from leantrain.core.sized import Sized
 from leantrain.embed.gradients import Gradients
 from leantrain.rng import generator
 from leantrain.solvers.gradient_factors import Units
 from leantrain.solvers.omp import Solution, omp
 from leantrain.utils import validation
-from leantrain.utils.memory import Part, rows
+from leantrain.utils.memory import Part
 
 Source = Gradients | Callable[[], Gradients]
 
@@ -25,6 +25,8 @@ Source = Gradients | Callable[[], Gradients]
 @dataclass(kw_only=True, eq=False)
 class Matching(Selector):
     """Base of methods that select, every so often, a weighted subset whose gradient is near that of everything."""
+
+    inputs: ClassVar = {"gradients": Input("gradients"), "validation": Input("gradients", other=True)}
 
     gradients: Source
     keep_ratio: float = 0.3
@@ -75,21 +77,13 @@ class Matching(Selector):
         return Plan(self._indices, self._weights)
 
     def memory(self, run: Run) -> list[Part]:
-        parts, who = [], type(self).__name__
-        for what, source in (("gradients", self.gradients), ("validation gradients", self.validation)):
-            if isinstance(source, Sized) and source.width:
-                numbers = source.classes + source.width
-                parts.append(rows(f"factors of {what} for {who}", source.samples or run.size, numbers))
-        source = self.gradients
-        if isinstance(source, Gradients):
-            return [*parts, self._work(run, source.delta.shape[1], source.features.shape[1])]
-        if isinstance(source, Sized) and source.width:
-            return [*parts, self._work(run, source.classes, source.width)]
-        return parts
+        most = validation.portion(self.keep_ratio, self._largest(run))
+        search = Part(f"Grad-Match's search, up to {most:,} chosen", 8 * most**2, "a smaller keep_ratio")
+        return [*super().memory(run), search]
 
     @abstractmethod
-    def _work(self, run: Run, classes: int, width: int) -> Part:
-        """What the search takes beside the factors."""
+    def _largest(self, run: Run) -> int:
+        """Of how many samples or batches, at most, a search chooses its share."""
 
     @abstractmethod
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
@@ -128,10 +122,6 @@ class Matching(Selector):
         solution = omp(units, count, target=target, regularisation=self.regularisation, tolerance=self.tolerance)
         self._residuals, self._solved = self._residuals + solution.residual, self._solved + 1
         return solution
-
-    def settings(self) -> dict[str, Any]:
-        given = ("gradients", "validation")
-        return {name: value for name, value in super().settings().items() if name not in given}
 
     def report(self) -> dict[str, float]:
         return {

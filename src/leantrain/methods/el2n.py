@@ -2,22 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.plan import Plan
-from leantrain.core.run import Run
-from leantrain.core.selector import Selector
-from leantrain.methods import _sample_inputs
-from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
-from leantrain.rng import generator
-from leantrain.solvers.ranking import highest, ranks
+from leantrain.embed.difficulty import el2n_scores, grand_scores
+from leantrain.methods._static_scores import ProbeRanking
+from leantrain.solvers.ranking import highest
 from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
-class EL2N(Selector):
+class EL2N(ProbeRanking):
     """Trains on the samples with the largest error norm ||p - y|| a few epochs into a training.
 
     The scores come from one or more probes, trainings of their own on everything; the model then starts from scratch::
@@ -43,20 +42,16 @@ class EL2N(Selector):
     Differs from the authors' code: equal scores are in random order, there the sort decides; ``offset`` is a share.
     """
 
+    inputs: ClassVar = {"scores": Input("scores", el2n_scores)}
+
     scores: Tensor | Callable[[int], Tensor]
-    prune_ratio: float = 0.3
     keep: Literal["hard", "easy"] = "hard"
     offset: float = 0.0
-    probe_epochs: int | float = 10
 
     def __post_init__(self) -> None:
-        _sample_inputs.check_source(
-            "scores", self.scores, "a (N,) tensor or a callable of the probe epochs that makes one"
-        )
-        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
+        super().__post_init__()
         validation.one_of("keep", self.keep, ["hard", "easy"])
         validation.fraction("offset", self.offset, zero=True, one=False)
-        check_span("probe_epochs", self.probe_epochs)
         if self.offset > self.prune_ratio:
             raise ValueError(
                 f"offset={self.offset} drops more than prune_ratio={self.prune_ratio} in all. It is the part of the "
@@ -65,33 +60,11 @@ class EL2N(Selector):
         if self.offset and self.keep == "easy":
             raise ValueError(f'offset={self.offset} has no effect with keep="easy", which drops the hard end anyway.')
 
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        self._rank: Tensor | None = None
-        if callable(self.scores):
-            self._probe = in_whole_epochs("probe_epochs", self.probe_epochs, run, type(self).__name__)
-        else:
-            self._rank = self._make_rank(self.scores)
-
     def plan(self, epoch: int, pool: Tensor) -> Plan:
-        if self._rank is None:
-            assert callable(self.scores)
-            self._rank = self._make_rank(self.scores(self._probe))
-        return Plan(highest(self._rank, pool, 1 - self.prune_ratio, skip=self.offset))
+        return Plan(highest(self.static_scores(), pool, 1 - self.prune_ratio, skip=self.offset))
 
-    def _make_rank(self, scores: Tensor) -> Tensor:
-        values = _sample_inputs.numbers("scores", scores, self.run)
-        rng = generator(self.run.seed, 0, type(self).__name__.lower())
-        return ranks(values if self.keep == "hard" else -values, rng)
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "scores"}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._rank is None else {"rank": self._rank}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rank = state.get("rank")
+    def scores_of(self, given: Tensor) -> Tensor:
+        return super().scores_of(given if self.keep == "hard" else -given)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,5 +85,7 @@ class GraNd(EL2N):
 
     Differs from the paper: as EL2N; the gradient is over the trainable parameters.
     """
+
+    inputs: ClassVar = {"scores": Input("scores", partial(grand_scores, chunk_size=32))}
 
     probe_epochs: int | float = 0

@@ -2,24 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.ledger import NEVER, Ledger
-from leantrain.core.plan import Plan
-from leantrain.core.run import Run
-from leantrain.core.selector import Selector
-from leantrain.methods import _sample_inputs
-from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
-from leantrain.rng import generator
-from leantrain.solvers.ranking import highest, ranks
-from leantrain.utils import validation
+from leantrain.methods._static_scores import ProbeRanking
+
+
+def forgetting_events(ledger: Ledger) -> Tensor:
+    """Forgetting events of each sample after a probe: (N,) float32, infinite where no presentation was right.
+
+    Raises:
+        ValueError: the ledger knows of no prediction made in training.
+    """
+    if bool((ledger.trained_correct == NEVER).all()):
+        raise ValueError(
+            "The ledger knows of no prediction made in training, so none can be forgotten. Give the probe's: "
+            "loader.reduce(losses, logits=logits, targets=targets)."
+        )
+    learnt = (ledger.forgotten > 0) | (ledger.trained_correct == 1)  # to be forgotten takes being right before
+    return ledger.forgotten.float().where(learnt, torch.inf)
 
 
 @dataclass(kw_only=True, eq=False)
-class Forget(Selector):
+class Forget(ProbeRanking):
     """Trains on the samples with the most forgetting events: right at one presentation, wrong at the next.
 
     The events come from a probe, a training of its own on everything, after which the model starts from scratch::
@@ -45,54 +54,8 @@ class Forget(Selector):
     counts are in random order, both codes leave it to the sort.
     """
 
+    inputs: ClassVar = {"events": Input("history", forgetting_events)}
+    least_epochs = 1
+
     events: Tensor | Callable[[int], Tensor]
-    prune_ratio: float = 0.3
     probe_epochs: int | float = 20
-
-    def __post_init__(self) -> None:
-        _sample_inputs.check_source(
-            "events", self.events, "a (N,) tensor or a callable of the probe epochs that makes one"
-        )
-        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        check_span("probe_epochs", self.probe_epochs, least=1)
-
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        self._rank: Tensor | None = None
-        if callable(self.events):
-            self._probe = in_whole_epochs("probe_epochs", self.probe_epochs, run, "Forget")
-        else:
-            self._rank = self._make_rank(self.events)
-
-    def plan(self, epoch: int, pool: Tensor) -> Plan:
-        if self._rank is None:
-            assert callable(self.events)
-            self._rank = self._make_rank(self.events(self._probe))
-        return Plan(highest(self._rank, pool, 1 - self.prune_ratio))
-
-    def _make_rank(self, events: Tensor) -> Tensor:
-        return ranks(_sample_inputs.numbers("events", events, self.run), generator(self.run.seed, 0, "forget"))
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "events"}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._rank is None else {"rank": self._rank}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rank = state.get("rank")
-
-
-def forgetting_events(ledger: Ledger) -> Tensor:
-    """Forgetting events of each sample after a probe: (N,) float32, infinite where no presentation was right.
-
-    Raises:
-        ValueError: the ledger knows of no prediction made in training.
-    """
-    if bool((ledger.trained_correct == NEVER).all()):
-        raise ValueError(
-            "The ledger knows of no prediction made in training, so none can be forgotten. Give the probe's: "
-            "loader.reduce(losses, logits=logits, targets=targets)."
-        )
-    learnt = (ledger.forgotten > 0) | (ledger.trained_correct == 1)  # to be forgotten takes being right before
-    return ledger.forgotten.float().where(learnt, torch.inf)

@@ -14,9 +14,8 @@ from leantrain.core.run import Run
 from leantrain.embed.gradients import Gradients
 from leantrain.methods._grad_match_base import Matching
 from leantrain.rng import choose, generator
-from leantrain.solvers.gradient_factors import BLOCK, Batches, Samples
+from leantrain.solvers.gradient_factors import Batches, Samples
 from leantrain.utils import validation
-from leantrain.utils.memory import FLOAT, ROWS, Part
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,13 +67,8 @@ class GradMatch(Matching):
         super().setup(run)
         run.need_targets("GradMatch")
 
-    def _work(self, run: Run, classes: int, width: int) -> Part:
-        most = int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
-        scores = 1 if self.per == "class-gradient" else classes
-        copies = most * (classes + scores + width) * FLOAT + min(most, BLOCK) * (scores + width) * 3 * FLOAT
-        if self.per == "class":
-            copies += most * (classes + width) * 2 * FLOAT  # in float64, too
-        return _search("the largest class", copies, validation.portion(self.keep_ratio, most))
+    def _largest(self, run: Run) -> int:
+        return int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         labels, other = self.run.need_targets("GradMatch")[pool], self._validated(made)
@@ -136,11 +130,8 @@ class GradMatchPB(Matching):
         samples = torch.cat([positions[batch] for batch in order])
         return Plan(plan.indices[samples], self._weights[samples], tuple(self._sizes[batch] for batch in order))
 
-    def _work(self, run: Run, classes: int, width: int) -> Part:
-        batches = -(-run.size // run.batch_size)
-        score = 8 * batches * (width + 1)  # one score's gradients of all batches; blocks of some, but not of all
-        blocks = min(max(score, 2**28), score * classes)
-        return _search("batches", run.size * 8 + 8 * batches**2 + blocks, validation.portion(self.keep_ratio, batches))
+    def _largest(self, run: Run) -> int:
+        return -(-run.size // run.batch_size)
 
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
@@ -157,13 +148,6 @@ class GradMatchPB(Matching):
         self._indices = torch.cat([batches[batch] for batch in chosen.tolist()])
         each = torch.cat([solution.weights, torch.ones(len(extra), dtype=torch.float64)])
         self._weights = each.repeat_interleave(units.sizes[chosen])
-
-
-def _search(among: str, rows: int, chosen: int) -> Part:
-    """``omp`` with ``chosen`` units at most: ``rows`` bytes, and a float64 matrix with a row and column for each."""
-    matrix = 8 * chosen**2
-    instead = ROWS if rows > matrix else "a smaller keep_ratio"
-    return Part(f"Grad-Match's search among {among}, up to {chosen:,} chosen", rows + matrix, instead)
 
 
 def everything(made: Gradients) -> Tensor:

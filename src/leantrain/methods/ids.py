@@ -6,25 +6,24 @@ N = size of the data set, D = features of a sample, L = samples of a class.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.plan import Plan
 from leantrain.core.run import Run
-from leantrain.core.selector import Selector
-from leantrain.methods import _sample_inputs
 from leantrain.methods._epoch_fraction import check_span, in_epochs
+from leantrain.methods._static_scores import Rows, StaticScores
 from leantrain.rng import generator
-from leantrain.solvers.prototypes import CHUNK, DISTANCES, kmeans, kmeans_bytes, mean, median, medoid, nearest, space
+from leantrain.solvers.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
 from leantrain.solvers.ranking import by_class, lowest
 from leantrain.utils import validation
-from leantrain.utils.memory import FLOAT, Part
 
 
 @dataclass(kw_only=True, eq=False)
-class IDS(Selector):
+class IDS(StaticScores):
     """Ranks each class by the distance to its mean in feature space; trains on the near part, later on the remote one.
 
     Args:
@@ -51,7 +50,10 @@ class IDS(Selector):
     mean, other distances and several switches are from its outlook.
     """
 
-    features: _sample_inputs.Rows
+    inputs: ClassVar = {"features": Input("features", start=("start_epoch", 0.1))}
+    scored = "distance"
+
+    features: Rows
     keep_ratio: float = 0.8
     switch_epoch: int | float | Sequence[int] | Sequence[float] = 0.9
     start_epoch: int = 0
@@ -61,7 +63,7 @@ class IDS(Selector):
     distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
 
     def __post_init__(self) -> None:
-        _sample_inputs.check_source("features", self.features)
+        super().__post_init__()
         validation.fraction("keep_ratio", self.keep_ratio)
         for switch in self._switches():
             check_span("switch_epoch", switch)
@@ -83,41 +85,20 @@ class IDS(Selector):
             )
 
     def setup(self, run: Run) -> None:
-        super().setup(run)
-        self._distance: Tensor | None = None
         if self.per_class:
             run.need_targets("IDS")
         for switch in self._switches():
             in_epochs("switch_epoch", switch, run, "IDS")
-        if not callable(self.features):
-            self._distance = self._measure()
-
-    def memory(self, run: Run) -> list[Part]:
-        parts, width = _sample_inputs.rows_to_hold("IDS", self.features, run)
-        if width == 0:
-            return parts
-        most = run.size
-        if self.per_class:
-            most = int(run.need_targets("IDS").unique(return_counts=True)[1].max())
-        # Copies of a class's rows: themselves, those of the class before, those scaled to length 1; for the median
-        # those sorted, with positions.
-        copies = 1 + self.per_class + (self.distance == "cosine") + (3 if self.prototype == "median" else 0)
-        work = most * width * FLOAT * copies
-        if self.prototypes > 1:
-            work += kmeans_bytes(most, width, min(self.prototypes, most))
-        if self.prototype == "medoid":
-            work += min(most, CHUNK) * most * FLOAT
-        return [*parts, Part("IDS's work on the largest class", work)]
+        super().setup(run)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
-        if self._distance is None:
-            self._distance = self._measure()
+        distance = self.static_scores()
         passed = [epoch >= in_epochs("switch_epoch", switch, self.run, "IDS") for switch in self._switches()]
         hard = sum(passed) % 2 == 1
         labels = self._labels()[pool]
-        return Plan(pool[nearest_or_remotest(self._distance[pool], labels, self.keep_ratio, hard=hard)])
+        return Plan(pool[nearest_or_remotest(distance[pool], labels, self.keep_ratio, hard=hard)])
 
     def _switches(self) -> Sequence[int | float]:
         return self.switch_epoch if isinstance(self.switch_epoch, Sequence) else [self.switch_epoch]
@@ -125,27 +106,15 @@ class IDS(Selector):
     def _labels(self) -> Tensor:
         return self.run.need_targets("IDS") if self.per_class else torch.zeros(self.run.size, dtype=torch.int64)
 
-    def _measure(self) -> Tensor:
+    def scores_of(self, given: Tensor) -> Tensor:
         return prototype_distance(
-            _sample_inputs.rows("features", self.features, self.run),
+            given,
             self._labels(),
             prototypes=self.prototypes,
             prototype=self.prototype,
             distance=self.distance,
             seed=self.run.seed,
         )
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "features"}
-
-    def distances(self) -> Tensor | None:
-        return self._distance
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._distance is None else {"distance": self._distance}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._distance = state.get("distance")
 
 
 def prototype_distance(

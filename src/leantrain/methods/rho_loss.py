@@ -1,19 +1,18 @@
 """RHO-LOSS: learnable, worth learning, not learnt yet. N = size of the data set, B = samples of a large batch."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.plan import Batch, Plan
-from leantrain.core.run import Run
-from leantrain.core.selector import Selector
-from leantrain.methods import _sample_inputs
+from leantrain.methods._static_scores import Numbers, StaticScores
 from leantrain.utils import validation
 
 
 @dataclass(kw_only=True, eq=False)
-class RHOLoss(Selector):
+class RHOLoss(StaticScores):
     """Of each large batch, keeps the samples with the largest reducible holdout loss.
 
     That is the loss under the model being trained less the loss under a model trained on other data, the irreducible
@@ -40,44 +39,31 @@ class RHOLoss(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
-    holdout_losses: _sample_inputs.Numbers
+    inputs: ClassVar = {"holdout_losses": Input("holdout", epochs=("holdout_epochs", 0.2))}
+    scored = "irreducible"
+
+    holdout_losses: Numbers
     keep_ratio: float = 0.1
     scoring_batches: int = 10
     start_epoch: int = 0
 
     def __post_init__(self) -> None:
-        _sample_inputs.check_source("holdout_losses", self.holdout_losses, "a (N,) tensor or a callable that makes one")
+        super().__post_init__()
         validation.fraction("keep_ratio", self.keep_ratio)
         validation.integer("scoring_batches", self.scoring_batches, least=1)
         validation.integer("start_epoch", self.start_epoch, least=0)
-
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        self._irreducible: Tensor | None = None
-        if not callable(self.holdout_losses):
-            self._irreducible = _sample_inputs.numbers("holdout_losses", self.holdout_losses, run)
 
     def loss_age(self, epoch: int) -> int | None:
         return None if epoch < self.start_epoch else 1
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
-        if self._irreducible is None and epoch >= self.start_epoch:
-            self._irreducible = _sample_inputs.numbers("holdout_losses", self.holdout_losses, self.run)
+        if epoch >= self.start_epoch:
+            self.static_scores()
         return Plan(pool)
 
     def select(self, batch: Batch) -> Tensor:
-        assert self._irreducible is not None
         kept = validation.portion(self.keep_ratio, len(batch.indices))
-        return most_reducible(batch.losses, self._irreducible[batch.indices], kept)
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "holdout_losses"}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._irreducible is None else {"irreducible": self._irreducible}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._irreducible = state.get("irreducible")
+        return most_reducible(batch.losses, self.static_scores()[batch.indices], kept)
 
 
 def most_reducible(losses: Tensor, irreducible: Tensor, count: int) -> Tensor:

@@ -4,24 +4,23 @@ N = size of the data set, D = features of a sample, K = clusters, M = samples of
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from leantrain.core.inputs import Input
 from leantrain.core.plan import Plan
 from leantrain.core.run import Run
-from leantrain.core.selector import Selector
-from leantrain.methods import _sample_inputs
+from leantrain.methods._static_scores import Rows, StaticScores
 from leantrain.rng import generator
 from leantrain.solvers import prototypes
 from leantrain.solvers.ranking import by_class, ranks
 from leantrain.utils import validation
-from leantrain.utils.memory import Part, rows
 
 
 @dataclass(kw_only=True, eq=False)
-class SSP(Selector):
+class SSP(StaticScores):
     """Ranks the whole data set by the distance to the nearest centroid of a K-Means; trains on the far part.
 
     Args:
@@ -49,7 +48,10 @@ class SSP(Selector):
     published. On several threads scikit-learn sums in no fixed order: two runs agree up to rounding.
     """
 
-    features: _sample_inputs.Rows
+    inputs: ClassVar = {"features": Input("features", start=("start_epoch", 0.1))}
+    scored = "distance"
+
+    features: Rows
     keep_ratio: float = 0.8
     clusters: int | None = None
     distance: Literal["cosine", "euclidean"] = "cosine"
@@ -58,7 +60,7 @@ class SSP(Selector):
     start_epoch: int = 0
 
     def __post_init__(self) -> None:
-        _sample_inputs.check_source("features", self.features)
+        super().__post_init__()
         validation.fraction("keep_ratio", self.keep_ratio)
         if self.clusters is not None:
             validation.integer("clusters", self.clusters, least=1)
@@ -67,10 +69,7 @@ class SSP(Selector):
         validation.integer("start_epoch", self.start_epoch, least=0)
 
     def setup(self, run: Run) -> None:
-        super().setup(run)
         prototypes.need_kmeans()  # at the start, not after start_epoch epochs
-        self._distance: Tensor | None = None
-        self._rank: Tensor | None = None
         if self.clusters is None and run.targets is None:
             raise ValueError(
                 "SSP with clusters=None makes one cluster a class, and no labels were found. Say how many: "
@@ -80,50 +79,19 @@ class SSP(Selector):
             raise ValueError(f"clusters={self.clusters} is more than the {run.size} samples. Use fewer clusters.")
         if self.class_balance:
             run.need_targets("SSP with class_balance")
-        if not callable(self.features):
-            self._rank = self._make_rank(self._measure())
-
-    def memory(self, run: Run) -> list[Part]:
-        parts, width = _sample_inputs.rows_to_hold("SSP", self.features, run)
-        if width == 0 or (self.clusters is None and run.targets is None):  # the latter is refused by setup
-            return parts
-        work = prototypes.kmeans_bytes(run.size, width, self._count(run))
-        if self.distance == "cosine":
-            parts.append(rows("SSP's features scaled to length 1", run.size, width))
-        return [*parts, Part("SSP's K-Means", work)]
+        super().setup(run)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self.start_epoch:
             return Plan(pool)
-        if self._rank is None:
-            self._rank = self._make_rank(self._measure())
+        distance = self.static_scores()
+        rank = ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
         labels = self.run.need_targets("SSP")[pool] if self.class_balance else torch.zeros_like(pool)
-        return Plan(pool[highest_of_classes(self._rank[pool], labels, self.keep_ratio, self.class_balance)])
+        return Plan(pool[highest_of_classes(rank[pool], labels, self.keep_ratio, self.class_balance)])
 
-    def _count(self, run: Run) -> int:
-        return self.clusters or len(run.need_targets("SSP").unique())
-
-    def _measure(self) -> Tensor:
-        features = _sample_inputs.rows("features", self.features, self.run)
-        rng = generator(self.run.seed, 0, "ssp k-means")
-        return centroid_distance(features, self._count(self.run), self.distance, rng)
-
-    def _make_rank(self, distance: Tensor) -> Tensor:
-        self._distance = distance
-        return ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
-
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in super().settings().items() if name != "features"}
-
-    def distances(self) -> Tensor | None:
-        return self._distance
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._distance is None else {"distance": self._distance}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._distance = state.get("distance")
-        self._rank = None if self._distance is None else self._make_rank(self._distance)
+    def scores_of(self, given: Tensor) -> Tensor:
+        clusters = self.clusters or len(self.run.need_targets("SSP").unique())
+        return centroid_distance(given, clusters, self.distance, generator(self.run.seed, 0, "ssp k-means"))
 
 
 def centroid_distance(features: Tensor, clusters: int, distance: str, rng: torch.Generator) -> Tensor:

@@ -1,15 +1,12 @@
 """Prototypes in feature space and the distances to them. M = samples, D = features of one, K = prototypes."""
 
 import importlib
-import math
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from leantrain.utils.memory import FLOAT
 
 DISTANCES = ("euclidean", "cosine", "manhattan")
 CHUNK = 4096  # rows at a time, so that no (M, M) or (M, K) matrix stands in memory as a whole
@@ -49,12 +46,6 @@ def medoid(rows: Tensor, distance: str) -> Tensor:
     """(1, D) row with the smallest sum of distances to all rows, the first of equal ones. Takes M * M distances."""
     sums = torch.cat([distances(part, rows, distance).sum(dim=1) for part in rows.split(CHUNK)])
     return rows[sums.argmin()].unsqueeze(0)
-
-
-def kmeans_bytes(samples: int, width: int, clusters: int) -> int:
-    """What ``kmeans`` takes beside its rows: their copy, and of each distances to two generations of candidates."""
-    candidates = 2 + int(math.log(clusters))  # of k-means++, as scikit-learn has it
-    return samples * FLOAT * (width + 2 * candidates + 4)
 
 
 def need_kmeans() -> Any:

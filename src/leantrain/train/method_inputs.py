@@ -1,78 +1,113 @@
 """What methods are given before or during a training: features, gradients, the outcome of a probe.
 
-A method says what it needs by the name of a setting; ``MAKERS`` knows how the trainer makes each. N samples.
+Each method's own file says what it wants (``Selector.inputs``); here is how a session makes it. N samples.
 """
 
-import dataclasses
+import contextlib
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from leantrain import embed, methods
+from leantrain.core.inputs import Input, Sized
 from leantrain.core.ledger import Ledger
 from leantrain.core.run import Run
-from leantrain.core.sized import Sized
+from leantrain.core.selector import Selector
 from leantrain.data import ImageData
-from leantrain.embed.extractors import Penultimate, last_linear
-from leantrain.methods.forget import forgetting_events
+from leantrain.embed.extractors import Penultimate
+from leantrain.methods.class_floor import ClassFloor
 from leantrain.methods.full import Full
 from leantrain.rng import generator
-from leantrain.tasks.image_classification import models
 from leantrain.train.config import TrainConfig
 from leantrain.train.session import Session
 from leantrain.utils.memory import Part, check_fits
 
-Settings = dict[str, dict[str, Any]]
 
+class Made(Sized[Any]):
+    """An input that a session makes when it is asked for.
 
-def provide(session: Session, method: str) -> Settings:
-    """The settings of ``method``'s parts, with what the trainer makes for them put in as callables."""
-    settings = {}
-    for part in methods.parts(method):
-        own = settings[part] = methods.settings_of(part, session.config.settings)
-        for name in _made(part):
-            own[name] = MAKERS[name](session, part, own)
-    return settings
-
-
-def check(config: TrainConfig, method: str, data: ImageData | None = None) -> list[Part]:
-    """Make the selector once, with nothing trained: a bad setting must show before hours of training.
-
-    With ``data``, also refuses what will not fit into memory. Returns the large things that the method will hold.
+    Attributes:
+        trial: the pass alone, over another DataLoader; None for a forward pass of the model that is trained.
+        epochs: of trainings that go before the pass, besides those that the method asks for itself.
     """
-    settings, model = {}, None
-    for part in methods.parts(method):
-        own = settings[part] = methods.settings_of(part, config.settings)
-        for name in _made(part):
-            given = own.pop(name, "snapshot")
-            if name == "features" and given != "snapshot":
-                width = named_extractor(given).width
-            elif name in ("features", "gradients") and data is not None:
-                model = model or _model(config, data)
-                head = last_linear(model)
-                width = head.in_features if head else 0
-            else:
-                width = 0
-            own[name] = Sized(lambda *_: None, width, len(data.classes) if data else 0)
-        own.pop("holdout_epochs", None)
-    selector = methods.make(method, settings)
-    if data is None:
-        return []
-    size = len(data.targets)
-    parts = selector.memory(Run(size, config.batch_size, config.epochs, 0, Ledger(0), data.targets))
+
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        width: int = 0,
+        classes: int = 0,
+        samples: int = 0,
+        *,
+        trial: Callable[[DataLoader[Any]], Any] | None = None,
+        epochs: float = 0.0,
+    ) -> None:
+        super().__init__(make, width, classes, samples)
+        self.trial, self.epochs = trial, epochs
+
+
+def build(
+    config: TrainConfig,
+    method: str,
+    session: Session | None = None,
+    dress: Callable[[Input, Made], Any] = lambda wanted, made: made,
+) -> Selector:
+    """The selector called ``method``, with inputs that ``session`` makes when they are first needed.
+
+    Args:
+        session: without one the settings are checked, and the selector is of no further use.
+        dress: gives what stands in the place of an input.
+
+    Raises:
+        ValueError, TypeError: an unknown method or setting, or a value out of range.
+        OSError: weights of an extractor that are not to be had.
+    """
+
+    def provide(name: str, wanted: Input, own: dict[str, Any]) -> Any:
+        given = own.pop(name, None)
+        epochs = 0.0
+        if wanted.epochs:
+            setting, share = wanted.epochs
+            epochs = own.pop(setting, _epochs(share, config))
+        if wanted.start and given in (None, "snapshot"):
+            setting, share = wanted.start
+            own.setdefault(setting, _epochs(share, config))
+        elif wanted.start and session is None:
+            named_extractor(given)
+        if session is None:
+            return Sized(lambda *_: None, 0)
+        return dress(wanted, MAKERS[wanted.kind](session, wanted, given, epochs))
+
+    selector = methods.make(method, config.settings, provide)
+    return ClassFloor(selector, config.class_floor) if config.class_floor and method != "full" else selector
+
+
+def _epochs(share: float, config: TrainConfig) -> int:
+    return max(1, round(share * config.epochs))
+
+
+def check(config: TrainConfig, chosen: Iterable[str], data: ImageData | None = None) -> None:
+    """Make each selector once, with nothing trained: a bad setting must show before hours of training.
+
+    With ``data``, also refuses what will not fit into memory.
+    """
+    session = None if data is None else Session(config, data, 0)
+    for method in chosen:
+        selector = build(config, method, session)
+        if session:
+            held(selector, session)
+
+
+def held(selector: Selector, session: Session) -> list[Part]:
+    """The large things that ``selector`` will hold; ValueError when they are more than there is."""
+    config, size = session.config, len(session.targets)
+    parts = selector.memory(Run(size, config.batch_size, config.epochs, 0, Ledger(0), session.targets))
     check_fits(parts)
     return parts
-
-
-def _model(config: TrainConfig, data: ImageData) -> nn.Module:
-    """The model of a session, untrained."""
-    size = {"channels": data.channels, "image_size": data.image_size, "width": config.width}
-    return models.build(config.model, classes=len(data.classes), **size)
 
 
 def named_extractor(name: str, device: torch.device | str = "cpu") -> Penultimate:
@@ -85,35 +120,27 @@ def named_extractor(name: str, device: torch.device | str = "cpu") -> Penultimat
     return embed.pretrained(model, weights=file or "DEFAULT", device=device)
 
 
-def _made(part: str) -> list[str]:
-    names = {field.name for field in dataclasses.fields(methods.METHODS[methods.kind(part)])}  # pyright: ignore[reportArgumentType]
-    return [name for name in MAKERS if name in names]
-
-
-def _features(session: Session, part: str, own: dict[str, Any]) -> Sized[embed.Features]:
-    """An embedding: by the model itself after some epochs, or by a pre-trained one."""
-    extractor = own.pop("features", "snapshot")
-    width = 0
-    if extractor == "snapshot":
-        own.setdefault("start_epoch", max(1, round(0.1 * session.config.epochs)))
+def _features(session: Session, wanted: Input, extractor: Any, epochs: float) -> Made:
+    """An embedding: by the model itself as it is when asked, or by a pre-trained one."""
+    trial = None
+    if extractor in (None, "snapshot"):
         make = embed.snapshot(session.model, session.batches, forward=session.forward)
         width = make.width
     else:
         of = named_extractor(extractor, session.fabric.device)
-        width = of.width
-        make = lambda: embed.embed(session.batches, of, name=extractor)  # noqa: E731
+        trial, width = lambda loader: embed.embed(loader, of, name=extractor), of.width
+        make = lambda: trial(session.batches)  # noqa: E731
 
     def features() -> embed.Features:
-        start = time.perf_counter()
-        made = make()
-        session.clock.preprocess += time.perf_counter() - start
+        with _preprocessing(session):
+            made = make()
         session.clock.forward += len(made.values)
         return made
 
-    return Sized(features, width)
+    return Made(features, width, trial=trial)
 
 
-def _gradients(session: Session, part: str, own: dict[str, Any]) -> Sized[embed.Gradients]:
+def _gradients(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
     """Last-layer gradients of the model as it is; part of the selection, not of the pre-processing."""
     make = embed.gradients(session.model, session.batches, forward=session.forward)
 
@@ -122,40 +149,39 @@ def _gradients(session: Session, part: str, own: dict[str, Any]) -> Sized[embed.
         session.clock.forward += len(made.delta)
         return made
 
-    return Sized(gradients, make.width, make.classes, make.samples)
+    return Made(gradients, make.width, make.classes, make.samples)
 
 
-def _events(session: Session, part: str, own: dict[str, Any]) -> Callable[[float], Tensor]:
-    """Forgetting events of a probe run."""
-    return lambda epochs: forgetting_events(_probe(session, epochs).loader.ledger)
+def _history(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
+    """What the ledger of a probe tells, such as forgetting events."""
+    assert wanted.measure is not None
+    measure = wanted.measure
+    return Made(lambda epochs: measure(_probe(session, epochs).loader.ledger))
 
 
-def _scores(session: Session, part: str, own: dict[str, Any]) -> Callable[[float], Tensor]:
-    """Difficulty of each sample for a model trained by a probe run."""
+def _scores(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
+    """Difficulty of each sample for a model trained by a probe."""
+
+    def measure(probe: Session, loader: DataLoader[Any]) -> Tensor:
+        def forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+            return model(probe.augment.plain(batch[0].to(probe.fabric.device))), batch[1]
+
+        assert wanted.measure is not None
+        # The bare module: vmap knows neither autocast in BatchNorm nor memory formats.
+        return wanted.measure(probe.module, loader, forward=forward)
 
     def scores(epochs: float) -> Tensor:
         probe = _probe(session, epochs)
-        start = time.perf_counter()
-
-        def forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-            return model(probe.augment.plain(batch[0].to(session.fabric.device))), batch[1]
-
-        # The bare module: vmap knows neither autocast in BatchNorm nor memory formats.
-        made = DIFFICULTY[methods.kind(part)](probe.module, probe.batches, forward=forward)
-        session.clock.preprocess += time.perf_counter() - start
+        with _preprocessing(session):
+            made = measure(probe, probe.batches)
         session.clock.forward += len(made)
         return made
 
-    return scores
+    return Made(scores, trial=lambda loader: measure(session, loader))
 
 
-def _holdout_losses(session: Session, part: str, own: dict[str, Any]) -> Callable[[], Tensor]:
-    """Losses under models that never saw the sample: two, each trained on one half and asked about the other.
-
-    ``holdout_epochs``, a setting of the trainer's, is the length of their trainings.
-    """
-    epochs = holdout_epochs(own, session.config)
-    own.pop("holdout_epochs", None)
+def _holdout(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
+    """Losses under models that never saw the sample: two, each trained on one half and asked about the other."""
 
     def losses() -> Tensor:
         size = len(session.targets)
@@ -163,42 +189,41 @@ def _holdout_losses(session: Session, part: str, own: dict[str, Any]) -> Callabl
         made = torch.empty(size)
         for mine, other in (halves, halves[::-1]):
             probe = _probe(session, epochs, mine)
-            start = time.perf_counter()
-            rest = Session(session.config, session.data, session.seed, other)
-            made[other] = embed.holdout_losses(
-                probe.model, rest.batches, F.cross_entropy, forward=probe.forward, classes=len(session.data.classes)
-            )
-            session.clock.preprocess += time.perf_counter() - start
+            with _preprocessing(session):
+                rest = Session(session.config, session.data, session.seed, other)
+                made[other] = embed.holdout_losses(
+                    probe.model, rest.batches, F.cross_entropy, forward=probe.forward, classes=len(session.data.classes)
+                )
             session.clock.forward += len(other)
         return made
 
-    return losses
-
-
-def holdout_epochs(own: dict[str, Any], config: TrainConfig) -> int:
-    """Length of the trainings of holdout models: a setting, or a fifth of the training's."""
-    return own.get("holdout_epochs", max(1, round(0.2 * config.epochs)))
+    return Made(losses, epochs=epochs)
 
 
 def _probe(session: Session, epochs: float, part: Tensor | None = None) -> Session:
     """A training of its own from scratch, on everything or on ``part``; its time counts as pre-processing."""
-    start = time.perf_counter()
-    probe = Session(session.config, session.data, session.seed, part)
-    for _ in probe.fit(Full(), epochs) if epochs else ():
-        pass
-    session.clock.preprocess += time.perf_counter() - start
+    with _preprocessing(session):
+        probe = Session(session.config, session.data, session.seed, part)
+        for _ in probe.fit(Full(), epochs) if epochs else ():
+            pass
     if epochs:
         session.clock.forward += probe.loader.stats.trained
         session.clock.backward += probe.loader.stats.trained
     return probe
 
 
-DIFFICULTY = {"el2n": embed.el2n_scores, "grand": partial(embed.grand_scores, chunk_size=32)}
+@contextlib.contextmanager
+def _preprocessing(session: Session) -> Iterator[None]:
+    """The time spent within counts as pre-processing."""
+    start = time.perf_counter()
+    yield
+    session.clock.preprocess += time.perf_counter() - start
 
-MAKERS: dict[str, Callable[[Session, str, dict[str, Any]], Any]] = {
+
+MAKERS: dict[str, Callable[[Session, Input, Any, float], Made]] = {
     "features": _features,
     "gradients": _gradients,
-    "events": _events,
+    "history": _history,
     "scores": _scores,
-    "holdout_losses": _holdout_losses,
+    "holdout": _holdout,
 }

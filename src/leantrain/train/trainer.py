@@ -9,17 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from leantrain import methods
 from leantrain.checkpoint.manager import Checkpoints
 from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions
-from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay.record_replay import Record
 from leantrain.tasks.image_classification.evaluate import accuracy
 from leantrain.train.config import REMEDIES, TrainConfig
 from leantrain.train.device_cache import in_words
-from leantrain.train.method_inputs import provide
+from leantrain.train.method_inputs import build, held
 from leantrain.train.session import Session
+from leantrain.utils.memory import Part
 
 
 @dataclass
@@ -55,6 +54,7 @@ def train(
     record: Path | None = None,
     evaluate: bool = True,
     checkpoints: Checkpoints | None = None,
+    before_start: Callable[[list[Part]], None] | None = None,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> RunResult:
     """Train one model with one method. Under ``torchrun`` on all ranks: rank 0 evaluates and writes.
@@ -68,6 +68,7 @@ def train(
         record: folder for a recording of what is selected, for ``Replay``.
         evaluate: whether the model is tested after each epoch. Without, accuracies are None.
         checkpoints: where the run is kept while it goes on, and where it goes on from if it was interrupted.
+        before_start: called with the large things that the selection will hold.
         after_epoch: called with each epoch's row, for progress bars.
 
     Raises:
@@ -77,9 +78,9 @@ def train(
     epochs = config.epochs if epochs is None else epochs
     data = conditions.under(data, config.condition, config.condition_seed)
     session = Session(config, data, seed)
-    selector = methods.make(method, provide(session, method))
-    if config.class_floor and method != "full":
-        selector = ClassFloor(selector, config.class_floor)
+    selector = build(config, method, session)
+    if before_start:
+        before_start(held(selector, session))
     if record is not None:
         selector = Record(selector, record)
     rows: list[dict[str, Any]] = []
