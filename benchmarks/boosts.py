@@ -22,12 +22,12 @@ from rich.table import Table
 from timing import finish
 
 from leantrain import data
-from leantrain.core.inputs import Sized
+from leantrain.core.inputs import Input
 from leantrain.data import ImageData
-from leantrain.methods import METHODS, make
+from leantrain.methods import METHODS
 from leantrain.solvers.prototypes import need_kmeans
 from leantrain.train.config import TrainConfig
-from leantrain.train.method_inputs import MAKERS, provide
+from leantrain.train.method_inputs import Made, build
 from leantrain.train.session import Session
 
 PROBES = {"forget": {"probe_epochs": 1}, "el2n": {"probe_epochs": 1}, "rho-loss": {"holdout_epochs": 1}}
@@ -109,15 +109,12 @@ def run(config: TrainConfig, images: ImageData, method: str) -> dict[str, Any]:
     """One training: its seconds without pre-processing, forward and backward passes, and what deciding took."""
     session = Session(config, images, seed=0)
     before, passes = Spent(), Spent()
-    settings = provide(session, method)
-    for own in settings.values():
-        for name in MAKERS.keys() & own.keys():
-            spent = passes if name == "gradients" else before
-            if isinstance(own[name], Sized):
-                own[name].make = spent.of(own[name].make, session)
-            else:
-                own[name] = spent.of(own[name], session)
-    selector = make(method, settings)
+
+    def timed(wanted: Input, made: Made) -> Made:
+        made.make = (passes if wanted.kind == "gradients" else before).of(made.make, session)
+        return made
+
+    selector = build(config, method, session, timed)
     clock, cpu = time.perf_counter(), time.process_time()
     for _ in session.fit(selector, config.epochs):
         pass
