@@ -110,7 +110,8 @@ def test_flags_win_over_the_file(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--methods", "adonsi"), "Unknown method 'adonsi'. Did you mean 'adonis'"),
+        (("--methods", "adonsi"), "methods: Unknown method 'adonsi'. Did you mean 'adonis'? Known: full, rpc"),
+        (("--methods", ","), "methods: name at least one. Known: all, full, rpc"),
         (("--model", "smal"), "unknown model 'smal'"),
         (("--data", "digit"), "digits"),
         (("--data", "parquet:nowhere"), "nowhere"),
@@ -119,7 +120,11 @@ def test_flags_win_over_the_file(monkeypatch, tmp_path):
         (("--set", "adonis.thetta=1", "--methods", "adonis"), "Did you mean 'theta'"),
         (("--set", "adonis.theta=1.5", "--methods", "adonis"), "theta=1.5 is outside"),
         (("--set", "adonis.history=many", "--methods", "adonis"), "history='many' must be a whole number"),
-        (("--seeds", "0,0"), "different whole numbers"),
+        (("--seeds", "0,0"), "seeds: give one or more different whole numbers of at least 0, not 0,0."),
+        (("--line", "0.5,0.3"), "line: give ascending shares between 0 and 1, not 0.5,0.3;"),
+        (("--controls", "time,time"), "controls: give time, work or both, not time,time."),
+        (("--threads", "0"), "threads=0 must be at least 1"),
+        (("--resident", "perhaps"), "resident"),
         (("--seeds", "one"), "seeds"),
         (("--precision", "fp8"), "precision='fp8'"),
         (("--config", "nowhere.yaml"), "nowhere.yaml does not exist"),
@@ -135,6 +140,8 @@ def test_bad_input_is_one_message_and_exit_code_2(monkeypatch, tmp_path, capsys,
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+    assert "Value error" not in error
+    assert ".." not in error
     assert not (tmp_path / "o" / "results.json").exists()
 
 

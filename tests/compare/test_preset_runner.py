@@ -8,7 +8,7 @@ from rich.console import Console
 
 from leantrain import data, methods
 from leantrain.cli.tables import tables
-from leantrain.compare import presets
+from leantrain.compare import CompareConfig, presets
 from leantrain.compare.presets import Preset, Table
 from leantrain.compare.presets.runner import configs, run_study, speedups
 from leantrain.compare.presets.scaling import scaled
@@ -130,7 +130,10 @@ def test_the_source_s_tables_stand_in_the_preset():
     assert tables["architecture"].printed["cached-grad-match-warm"] == {"ResNet": 4.51}
 
 
-@pytest.mark.parametrize("name", presets.names())
+PAPERS = [name for name in presets.names() if name != "demo"]
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_a_preset_is_whole(name, tmp_path):
     preset = presets.load(name)
     assert preset.source
@@ -151,6 +154,21 @@ def test_a_preset_is_whole(name, tmp_path):
                 assert config.settings[method]["path"].startswith(str(tmp_path))
     with pytest.raises(ValueError, match=r"made for .*\. Say where it is, for example .* To get it: .*http"):
         configs(preset, {}, tmp_path)
+
+
+def test_the_demo_brings_its_data_and_is_what_it_was(tmp_path):
+    made = configs(presets.load("demo"), {}, tmp_path)
+    assert made == {
+        "digits": CompareConfig(
+            data="digits",
+            model="small",
+            width=8,
+            methods=("full", "rpd", "rs2", "infobatch", "ids", "adonis", "ids+adonis", "sb", "stale-sb"),
+            seeds=(0, 1),
+            epochs=15,
+            batch_size=64,
+        )
+    }
 
 
 LINE = Preset(
@@ -188,7 +206,7 @@ def test_every_table_and_figure_that_is_built_has_its_preset():
     data_sets, nets = ("cifar10", "cifar100", "imagenet"), ("resnet18", "resnet50", "mobilenetv2")
     wanted = {f"table-a1/{where}-{net}" for where in data_sets for net in nets}
     wanted |= {"sensitivity/adonis", "sensitivity/ids", "conditions", "cached-grad-match"}
-    wanted |= {"trajectories", "selectivity"}
+    wanted |= {"trajectories", "selectivity", "demo"}
     wanted |= {f"grad-match/{table}" for table in ("lr", "optimizer", "architecture")}
     wanted |= {f"kakurenbo/{run}" for run in ("wrn-28-10-cifar100", "resnet50-imagenet", "efficientnet-b3-imagenet")}
     assert set(presets.names()) == wanted
@@ -250,7 +268,7 @@ def test_the_probe_shrinks_with_the_training(name, scale):
     assert changes["settings"]["forget"]["probe_epochs"] == 2
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", PAPERS)
 def test_at_the_scale_of_two_cores_a_preset_still_fits_together(name, tmp_path):
     preset = presets.load(name)
     changes, said = scaled(preset, "here", {"data": "digits"})

@@ -65,7 +65,7 @@ def study(
     if scale is not None:
         given, said = scaled(preset, scale, given)
         note = f"{note} {said}"
-    given |= {"note": note}
+    given |= {"note": " ".join(filter(None, [given.get("note"), note]))}
     comparisons = checked(lambda **changes: configs(preset, changes, out, only), given, CompareConfig)
     hours = "" if preset.hours is None else f" On one GPU and unscaled about {preset.hours:g} hours."
     for text in (preset.source, preset.protocol + hours, note):

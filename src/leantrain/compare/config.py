@@ -14,9 +14,10 @@ class CompareConfig(TrainConfig):
     ``all`` among the methods stands for every one that needs no recording.
     """
 
-    methods: tuple[str, ...] = ("full", "rs2", "infobatch")
+    methods: tuple[str, ...] = Field(
+        default=("full", "rs2", "infobatch"), description="all, or names between commas; + composes: ids+adonis"
+    )
     seeds: tuple[int, ...] = Field(default=(0,), description="each method is trained once with each")
-
     note: str | None = Field(default=None, description="what a reader must know of it; stands in the report")
     show_class: str | None = Field(
         default=None, description="the class of whose samples the report shows some; by default the first"
@@ -31,21 +32,23 @@ class CompareConfig(TrainConfig):
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted({part for part in value if 0 < part < 1}) or not value:
-            raise ValueError("give one or more ascending shares between 0 and 1; full training itself is the end")
+            raise ValueError(
+                f"give ascending shares between 0 and 1, not {_listed(value)}; full training itself is the end."
+            )
         return value
 
     @field_validator("controls")
     @classmethod
     def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) < len(value):
-            raise ValueError("give time, work or both")
+            raise ValueError(f"give time, work or both, not {_listed(value)}.")
         return value
 
     @field_validator("methods")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("name at least one method")
+            raise ValueError(f"name at least one. Known: all, {', '.join(methods.METHODS)}.")
         every = [name for name in methods.METHODS if name != "replay"]  # that one needs a recording
         value = tuple(name for given in value for name in (every if given == "all" else [given]))
         names = ["+".join(methods.parts(name)) for name in value]
@@ -56,5 +59,9 @@ class CompareConfig(TrainConfig):
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 0 or len(set(value)) < len(value):
-            raise ValueError("give one or more different whole numbers of at least 0")
+            raise ValueError(f"give one or more different whole numbers of at least 0, not {_listed(value)}.")
         return value
+
+
+def _listed(value: tuple[object, ...]) -> str:
+    return ",".join(map(str, value)) or "none"

@@ -15,40 +15,55 @@ REMEDIES = {"nonfinite", "unreadable", "show_class"}
 YAML_BYTES, YAML_NODES, YAML_ITEM = 10**6, 10**5, 100  # bytes, items, letters; a configuration has a few dozen lines
 
 
+# Where the help of the commands begins a new panel; the fields up to the next belong to it.
+SECTIONS = {
+    "data": "Data and model",
+    "epochs": "Training",
+    "device": "Machine",
+    "nonfinite": "Run",
+    "methods": "Comparison",
+}
+
+
 class TrainConfig(BaseModel):
-    """What a run trains and how; the method apart."""
+    """What a run trains and how; the method apart. The commands' flags are made of the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = "digits"
+    data: str = Field(default="digits", description="digits, or parquet, imagefolder, cifar10, cifar100 with :FOLDER")
     limit: int | None = Field(default=None, ge=2, description="use only that many training samples, classes balanced")
-    condition: str = Field(default=conditions.CLEAN, description="of the training set, see leantrain.data.conditions")
+    condition: str = Field(
+        default=conditions.CLEAN,
+        description="of the training set: noise=0.2, redundant=4, repeated=0.1, long-tail=10; + joins",
+    )
     condition_seed: int = Field(default=0, ge=0, description="of what the condition draws; the same for all runs")
     test_limit: int | None = Field(default=None, ge=1, description="use only that many test samples, classes balanced")
-    model: str = "small"
+    model: str = Field(default="small", description="small, resnet18-32, torchvision:NAME, timm:NAME ...")
     width: int | None = Field(default=None, ge=1, description="channels of the first stage, for the built-in models")
     image_size: int | None = Field(default=None, ge=4, description="side in pixels; by default the data set's")
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    epochs: int = Field(default=20, ge=1, description="epochs of full training")
+    batch_size: int = Field(default=128, ge=1, description="samples a batch")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     lr: float = Field(default=0.1, gt=0, description="peak learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD, as is nesterov")
-    nesterov: bool = True
+    nesterov: bool = Field(default=True, description="look ahead by the momentum")
     weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["linear-peak", "cosine", "multistep", "constant"] = "linear-peak"
+    schedule: Literal["linear-peak", "cosine", "multistep", "constant"] = Field(
+        default="linear-peak", description="of the learning rate"
+    )
     warmup: float = Field(default=0.2, ge=0, lt=1, description="share of the training, for linear-peak and cosine")
     milestones: tuple[float, ...] = Field(default=(0.3, 0.6, 0.8), description="shares of the training, for multistep")
-    factor: float = Field(default=0.2, gt=0, description="at each milestone")
+    factor: float = Field(default=0.2, gt=0, description="of the learning rate at each milestone")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
+    channels_last: bool = Field(default=False, description="memory layout of the images")
     compile: bool = Field(default=False, description="torch.compile the model")
     resident: Literal["auto"] | bool = Field(
-        default="auto", description="keep the images on the device, if they are in memory; auto: if they fit, too"
+        default="auto", description="keep the images on the device; auto: if they fit"
     )
     workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
-    nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="see leantrain.wrap")
-    unreadable: Literal["raise", "skip"] = Field(default="raise", description="see leantrain.wrap")
+    nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="losses that are NaN or infinite")
+    unreadable: Literal["raise", "skip"] = Field(default="raise", description="samples that cannot be read")
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
     evaluate: Literal["epoch", "end"] = Field(default="epoch", description="test after each epoch, or after the last")
     checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")
@@ -137,8 +152,11 @@ def in_words(error: ValidationError, fields: list[str]) -> str:
     lines = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
-        near = get_close_matches(place, fields, n=1, cutoff=0.5) if item["type"] == "extra_forbidden" else []
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        what = "Unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"{place}={item['input']!r}: {what}.{hint}" if place else str(item["msg"]))
+        given, said = f"{place}={item['input']!r}", f"{item['msg']}."
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(place, fields, n=1, cutoff=0.5)
+            said = "Unknown setting." + (f" Did you mean {near[0]!r}?" if near else "")
+        elif item["type"] == "value_error":  # a sentence of ours, which says what was given
+            given, said = place, item["msg"].removeprefix("Value error, ")
+        lines.append(f"{given}: {said}" if place else said)
     return "\n".join(lines)

@@ -51,7 +51,7 @@ class Preset:
         get: where that is to be had, and what to do with it.
         samples: training samples that the data have; None where any will do.
         hours: expected on one GPU.
-        base: settings of every comparison.
+        base: settings of every comparison; with ``data`` where those come with a package, and need no folder.
         here: changes of ``base`` for half an hour on two CPU cores, its settings of methods put over those of ``base``.
         recordings: by name, the method that is recorded and how its run differs from ``base``. Comparisons replay it
             as the method ``replay@NAME``.

@@ -28,7 +28,7 @@ def configs(
 
     ``changes`` are the user's own settings and win over the preset's base.
     """
-    if "data" not in changes:
+    if "data" not in preset.base | changes:
         get = f" To get it: {preset.get.strip()}" if preset.get else ""
         raise ValueError(
             f"This preset is made for {preset.data}. Say where it is, for example --data parquet:DIR.{get}"
