@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 HANGS = 90.0  # seconds after which ranks that still run are said to hang
+LONG = 240.0  # the same for those that run many trainings, one after the other
 
 
 def on_ranks(count: int, function: Callable[..., Any], *args: Any, seconds: float = HANGS) -> list[Any]:

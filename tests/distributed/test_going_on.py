@@ -1,13 +1,14 @@
 """Resume with several ranks: at any step on as many, between epochs on any number."""
 
 import io
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from distributed.processes import on_ranks
+from distributed.processes import LONG, on_ranks
 from leantrain import Loader
 from toys import METHODS, flat, losses_at, run_epoch, wrapped
 
@@ -36,24 +37,45 @@ def told(loader: Loader, states: list[bytes] | None = None, until: int | None = 
     return given
 
 
-@pytest.mark.parametrize("method", ["infobatch", "kakurenbo", "adonis", "stale-sb", "ids|adonis", "random-pb", "iswr"])
-def test_two_ranks_go_on_from_any_step_with_the_state_of_the_first(method: str) -> None:
+IN_AN_EPOCH = ("infobatch", "kakurenbo", "adonis", "stale-sb", "ids|adonis", "random-pb", "iswr")
+BETWEEN_EPOCHS = ("infobatch", "adonis", "stale-sb")
+
+
+@cache
+def straight_and_resumed() -> tuple[list[Any], list[Any]]:
+    """What each rank told, by method, and by method and the step gone on from; a group runs them all."""
+
     def straight() -> Any:
-        states: list[bytes] = []
-        return told(loader_of(method), states), states
+        given = {}
+        for method in IN_AN_EPOCH:
+            states: list[bytes] = []
+            given[method] = told(loader_of(method), states), states
+        return given
 
-    whole = on_ranks(2, straight)
-    states = whole[0][1]
-    assert [len(steps) for steps, _ in whole] == [len(states)] * 2
+    whole = on_ranks(2, straight, seconds=LONG)
 
-    def resumed(step: int) -> list[Any]:
-        loader = loader_of(method)
-        loader.load_state_dict(torch.load(io.BytesIO(states[step]), weights_only=True))
-        return told(loader)
+    def resumed() -> Any:
+        given = {}
+        for method in IN_AN_EPOCH:
+            states = whole[0][method][1]
+            for step in range(1, len(states), 5):
+                loader = loader_of(method)
+                loader.load_state_dict(torch.load(io.BytesIO(states[step]), weights_only=True))
+                given[method, step] = told(loader)
+        return given
 
-    for step in range(1, len(states), 5):
-        found = on_ranks(2, resumed, step)
-        assert found == [steps[step + 1 :] for steps, _ in whole], step
+    return whole, on_ranks(2, resumed, seconds=LONG)
+
+
+@pytest.mark.parametrize("method", IN_AN_EPOCH)
+def test_two_ranks_go_on_from_any_step_with_the_state_of_the_first(method: str) -> None:
+    whole, resumed = straight_and_resumed()
+    states = whole[0][method][1]
+    assert [len(rank[method][0]) for rank in whole] == [len(states)] * 2
+    steps = [step for name, step in resumed[0] if name == method]
+    assert steps
+    for step in steps:
+        assert [rank[method, step] for rank in resumed] == [rank[method][0][step + 1 :] for rank in whole], step
 
 
 def test_both_ranks_give_the_same_state() -> None:
@@ -68,33 +90,36 @@ def test_both_ranks_give_the_same_state() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("counts", [(2, 3), (1, 2), (4, 1)])
-@pytest.mark.parametrize("method", ["infobatch", "adonis", "stale-sb"])
-def test_another_number_of_ranks_goes_on_between_epochs(method: str, counts: tuple[int, int], caplog: Any) -> None:
-    before, after = counts
-
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (1, 2), (4, 1)])
+def test_another_number_of_ranks_goes_on_between_epochs(before: int, after: int, caplog: Any) -> None:
     def begun() -> Any:
-        loader = loader_of(method, 12 // before)
-        done = [flat(run_epoch(loader)) for _ in range(2)]
-        return done, loader.state_dict()
+        given = {}
+        for method in BETWEEN_EPOCHS:
+            loader = loader_of(method, 12 // before)
+            given[method] = [flat(run_epoch(loader)) for _ in range(2)], loader.state_dict()
+        return given
 
     first = on_ranks(before, begun) if before > 1 else [begun()]
 
-    def goes_on() -> list[list[int]]:
-        loader = loader_of(method, 12 // after)
-        loader.load_state_dict(first[0][1])
-        return [flat(run_epoch(loader)) for _ in range(2)]
+    def goes_on() -> Any:
+        given = {}
+        for method in BETWEEN_EPOCHS:
+            loader = loader_of(method, 12 // after)
+            loader.load_state_dict(first[0][method][1])
+            given[method] = [flat(run_epoch(loader)) for _ in range(2)]
+        return given
 
     second = on_ranks(after, goes_on) if after > 1 else [goes_on()]
-    one = loader_of(method, 12)
-    straight = [flat(run_epoch(one)) for _ in range(EPOCHS)]
-    trained = [sorted(flat([rank[0][epoch] for rank in first])) for epoch in range(2)]
-    trained += [sorted(flat([rank[epoch] for rank in second])) for epoch in range(2)]
-    if method == "infobatch":
-        assert trained == [sorted(epoch) for epoch in straight]
-    assert abs(len(flat(trained)) - len(flat(straight))) < 12
+    for method in BETWEEN_EPOCHS:
+        one = loader_of(method, 12)
+        straight = [flat(run_epoch(one)) for _ in range(EPOCHS)]
+        trained = [sorted(flat([rank[method][0][epoch] for rank in first])) for epoch in range(2)]
+        trained += [sorted(flat([rank[method][epoch] for rank in second])) for epoch in range(2)]
+        if method == "infobatch":
+            assert trained == [sorted(epoch) for epoch in straight]
+        assert abs(len(flat(trained)) - len(flat(straight))) < 12, method
     if after == 1:
-        assert f"Epoch 2: from {before} ranks to 1." in caplog.text
+        assert caplog.text.count(f"Epoch 2: from {before} ranks to 1.") == len(BETWEEN_EPOCHS)
 
 
 def test_within_an_epoch_another_number_of_ranks_is_refused() -> None:

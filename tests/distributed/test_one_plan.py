@@ -1,11 +1,12 @@
 """Several ranks train on what one process would: one with batches as large as all of theirs together."""
 
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
-from distributed.processes import on_ranks
+from distributed.processes import LONG, on_ranks
 from leantrain import Loader
 from toys import METHODS, Numbers, losses_at, wrapped
 
@@ -38,15 +39,23 @@ def facts(method: str, batch: int, **options: Any) -> dict[str, Any]:
     }
 
 
-def alone(method: str, **options: Any) -> dict[str, Any]:
-    return facts(method, BATCH, generator=torch.Generator().manual_seed(3), **options)
+@cache
+def alone(method: str) -> dict[str, Any]:
+    return facts(method, BATCH, generator=torch.Generator().manual_seed(3))
 
 
-def shared(method: str, count: int, **options: Any) -> list[dict[str, Any]]:
-    def rank() -> dict[str, Any]:
-        return facts(method, BATCH // count, generator=torch.Generator().manual_seed(3), **options)
+@cache
+def shared(methods: tuple[str, ...], count: int, workers: int = 0) -> list[dict[str, dict[str, Any]]]:
+    """What each rank found, by method; one group runs them all, as each fork of this process is dear."""
 
-    return on_ranks(count, rank)
+    if "ssp" in methods:
+        import sklearn.cluster  # noqa: F401 - once, not on each rank
+
+    def rank() -> dict[str, dict[str, Any]]:
+        made = {"num_workers": workers, "batch": BATCH // count}
+        return {name: facts(name, generator=torch.Generator().manual_seed(3), **made) for name in methods}
+
+    return on_ranks(count, rank, seconds=LONG)
 
 
 def joined(ranks: list[dict[str, Any]]) -> list[tuple[int, list[int]]]:
@@ -57,8 +66,8 @@ def joined(ranks: list[dict[str, Any]]) -> list[tuple[int, list[int]]]:
     ]
 
 
-BY_EPOCH = [name for name in METHODS if "score" not in METHODS[name]().needs]
-ONLINE = [name for name in METHODS if name not in BY_EPOCH]
+BY_EPOCH = tuple(name for name in METHODS if "score" not in METHODS[name]().needs)
+ONLINE = tuple(name for name in METHODS if name not in BY_EPOCH)
 
 
 def without_tails(steps: list[tuple[int, list[int]]], least: int) -> list[tuple[int, list[int]]]:
@@ -75,7 +84,7 @@ def without_tails(steps: list[tuple[int, list[int]]], least: int) -> list[tuple[
 @pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("method", BY_EPOCH)
 def test_methods_by_epoch_train_on_the_same_samples_in_the_same_steps(method: str, count: int) -> None:
-    ranks, one = shared(method, count), alone(method)
+    ranks, one = [found[method] for found in shared(BY_EPOCH, count)], alone(method)
     per_epoch = [sorted(i for e, part in joined(ranks) if e == epoch for i in part) for epoch in range(EPOCHS)]
     assert per_epoch == [sorted(i for e, part in one["steps"] if e == epoch for i in part) for epoch in range(EPOCHS)]
     assert all(indices for rank in ranks for _, indices in rank["steps"])
@@ -91,7 +100,7 @@ def test_methods_by_epoch_train_on_the_same_samples_in_the_same_steps(method: st
 @pytest.mark.parametrize(("count", "workers"), [(2, 0), (3, 0), (4, 0), (2, 2)])
 @pytest.mark.parametrize("method", ONLINE)
 def test_online_methods_judge_as_one_process_and_step_together(method: str, count: int, workers: int) -> None:
-    ranks, one = shared(method, count, num_workers=workers), alone(method)
+    ranks, one = [found[method] for found in shared(ONLINE, count, workers)], alone(method)
     trained = [sum(len(part) for _, part in found) for found in (joined(ranks), one["steps"])]
     assert abs(trained[1] - trained[0]) < BATCH
     assert all(indices for rank in ranks for _, indices in rank["steps"])
