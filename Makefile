@@ -29,8 +29,8 @@ $(STAMP): requirements.lock pyproject.toml tools/install.py
 demo: $(STAMP) ## train the demo beside its equal-time control, into runs/demo
 	$(BIN)/leantrain demo --out runs/demo
 
-test: $(STAMP) ## run the tests, but for the slow ones (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(STAMP) ## run the tests, but for the slow ones (ARGS="-k name" to choose, ARGS="-n 0" in one process)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -68,6 +68,8 @@ def joined(ranks: list[dict[str, Any]]) -> list[tuple[int, list[int]]]:
 
 BY_EPOCH = tuple(name for name in METHODS if "score" not in METHODS[name]().needs)
 ONLINE = tuple(name for name in METHODS if name not in BY_EPOCH)
+WITH_WORKERS = ("adonis", "composer-sb", "ids|adonis")  # the rest in the slow tests
+REST = tuple(name for name in ONLINE if name not in WITH_WORKERS)
 
 
 def without_tails(steps: list[tuple[int, list[int]]], least: int) -> list[tuple[int, list[int]]]:
@@ -97,10 +99,20 @@ def test_methods_by_epoch_train_on_the_same_samples_in_the_same_steps(method: st
 
 
 @pytest.mark.filterwarnings("ignore:Epoch .* kept too few samples")
-@pytest.mark.parametrize(("count", "workers"), [(2, 0), (3, 0), (4, 0), (2, 2)])
+@pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("method", ONLINE)
-def test_online_methods_judge_as_one_process_and_step_together(method: str, count: int, workers: int) -> None:
-    ranks, one = [found[method] for found in shared(ONLINE, count, workers)], alone(method)
+def test_online_methods_judge_as_one_process_and_step_together(method: str, count: int) -> None:
+    judge_together(method, [found[method] for found in shared(ONLINE, count)])
+
+
+@pytest.mark.filterwarnings("ignore:Epoch .* kept too few samples")
+@pytest.mark.parametrize("method", [*WITH_WORKERS, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
+def test_also_with_workers(method: str) -> None:
+    judge_together(method, [found[method] for found in shared(WITH_WORKERS if method in WITH_WORKERS else REST, 2, 2)])
+
+
+def judge_together(method: str, ranks: list[dict[str, Any]]) -> None:
+    one, count = alone(method), len(ranks)
     trained = [sum(len(part) for _, part in found) for found in (joined(ranks), one["steps"])]
     assert abs(trained[1] - trained[0]) < BATCH
     assert all(indices for rank in ranks for _, indices in rank["steps"])

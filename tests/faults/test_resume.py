@@ -63,8 +63,16 @@ def same(ours, theirs) -> None:
         assert ours.facts[fact] == theirs.facts[fact]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("method", ["full", "adonis", "sb", "kakurenbo", "grad-match", "rho-loss", "ids+sb", "forget"])
+STOPPED = ["full", "adonis", "sb", "kakurenbo", "grad-match", "rho-loss", "ids+sb", "forget"]
+
+
+@pytest.mark.parametrize(
+    ("method", "workers"),
+    [
+        *((method, 0) for method in STOPPED),
+        *(pytest.param(method, 2, marks=() if method == "adonis" else pytest.mark.slow) for method in STOPPED),
+    ],
+)
 def test_a_stopped_training_ends_as_the_straight_one(digits, tmp_path, method, workers):
     settings = config(workers=workers)
     straight = train(settings, digits, method, seed=3)

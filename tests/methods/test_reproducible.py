@@ -43,10 +43,16 @@ def test_another_seed_another_run(method: str) -> None:
     assert [epoch_of(first) for _ in range(EPOCHS)] != [epoch_of(second) for _ in range(EPOCHS)]
 
 
-@pytest.mark.parametrize("asked", ["", "after len()"])
-@pytest.mark.parametrize("epochs_before", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("epochs_before", "asked"),
+    [
+        pytest.param(epochs, asked, marks=() if (epochs, asked) in [(2, True), (5, False)] else pytest.mark.slow)
+        for epochs in (1, 2, 3, 5)
+        for asked in (False, True)
+    ],
+)
 @pytest.mark.parametrize("method", METHODS)
-def test_resumed_run_is_the_straight_one(method: str, epochs_before: int, asked: str) -> None:
+def test_resumed_run_is_the_straight_one(method: str, epochs_before: int, asked: bool) -> None:
     straight = loader_of(method)
     for _ in range(epochs_before):
         epoch_of(straight)
@@ -103,26 +109,40 @@ def told(loader: Loader, states: list[Any] | None = None) -> list[Any]:
     return given
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_that_stops_at_any_step_goes_on_as_if_it_had_not(method: str, workers: int) -> None:
-    """Also when it stops twice, and when the second one stops as soon as it is resumed."""
+def check_stops(method: str, steps: slice, workers: int = 0) -> None:
+    """A run that stops after any of these ``steps`` goes on as if it had not, also when it stops again at once."""
     states: list[Any] = []
     straight = loader_of(method)
     whole = told(straight, states)
-    steps = range(0, len(states), 3) if workers == 0 else range(1, len(states), 17)
-    for step in steps:
+    for number, step in enumerate(range(len(states))[steps]):
         states[step].seek(0)
         resumed = loader_of(method, num_workers=workers)
         resumed.load_state_dict(torch.load(states[step], weights_only=True))
         twice = loader_of(method, num_workers=workers)
         twice.load_state_dict(resumed.state_dict())
-        for loader in (resumed, twice) if step % 7 == 0 else (resumed,):
+        for loader in (resumed, twice) if number % 3 == 0 else (resumed,):
             assert told(loader) == whole[step + 1 :], step
             for name, value in straight.ledger.state_dict().items():
                 assert torch.equal(value.nan_to_num(-9), loader.ledger.state_dict()[name].nan_to_num(-9)), (step, name)
             assert loader.selector.report() == straight.selector.report()
             assert loader.stats.trained == straight.stats.trained
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_stops_at_a_step_goes_on_as_if_it_had_not(method: str) -> None:
+    check_stops(method, slice(0, None, 13))
+
+
+@pytest.mark.parametrize("method", ["full", "adonis", "composer-sb", "grad-match-pb", "ids|adonis"])
+def test_also_with_workers(method: str) -> None:
+    check_stops(method, slice(7, None, 24), workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_many_more_stops(method: str, workers: int) -> None:
+    check_stops(method, slice(1, None, 17) if workers else slice(0, None, 3), workers)
 
 
 @pytest.mark.parametrize("method", ["sb", "stale adonis", "kakurenbo", "rho-loss", "class floor"])
