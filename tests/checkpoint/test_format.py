@@ -632,8 +632,11 @@ def prepare(folder: Path, again: bool) -> int:
 @pytest.mark.parametrize("keep", [1, 2])
 @pytest.mark.parametrize(
     "error",
-    [Killed(), OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EIO, "Input/output error")],
-    ids=["killed", "full", "broken"],
+    [
+        pytest.param(Killed(), id="killed"),
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), id="broken", marks=pytest.mark.slow),
+    ],
 )
 def test_stopped_at_any_call_a_whole_one_is_there(tmp_path: Path, error: BaseException, keep: int, again: bool) -> None:
     with breaking(10**9, Killed()) as counted:

@@ -10,6 +10,7 @@ from distributed.processes import LONG, on_ranks
 from leantrain import Loader
 from toys import METHODS, Numbers, losses_at, wrapped
 
+COUNTS = [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 EPOCHS, BATCH = 5, 12  # of all ranks; 40 samples are no multiple, and neither is what the methods keep
 
 
@@ -83,7 +84,7 @@ def without_tails(steps: list[tuple[int, list[int]]], least: int) -> list[tuple[
     return made
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("method", BY_EPOCH)
 def test_methods_by_epoch_train_on_the_same_samples_in_the_same_steps(method: str, count: int) -> None:
     ranks, one = [found[method] for found in shared(BY_EPOCH, count)], alone(method)
@@ -99,7 +100,7 @@ def test_methods_by_epoch_train_on_the_same_samples_in_the_same_steps(method: st
 
 
 @pytest.mark.filterwarnings("ignore:Epoch .* kept too few samples")
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("method", ONLINE)
 def test_online_methods_judge_as_one_process_and_step_together(method: str, count: int) -> None:
     judge_together(method, [found[method] for found in shared(ONLINE, count)])
