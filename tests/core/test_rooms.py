@@ -26,7 +26,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 def room(module: str) -> str:
     """``"loader"`` of ``"leantrain.loader.wrap"``, ``"__init__"`` of ``"leantrain"``."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imports() -> dict[str, set[str]]:
