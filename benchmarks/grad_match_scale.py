@@ -24,7 +24,7 @@ from leantrain import Ledger, Run
 from leantrain.compare.environment import describe
 from leantrain.embed import Gradients
 from leantrain.methods.grad_match import GradMatch, GradMatchPB
-from leantrain.solvers.gradient_factors import Samples
+from leantrain.solvers.gradient_factors import SampleGradients
 from leantrain.solvers.omp import omp
 from leantrain.utils.atomic_write import write_json
 
@@ -98,7 +98,7 @@ def planned(selector: GradMatch | GradMatchPB, size: int) -> dict[str, Any]:
 
 
 def whole(made: Gradients, count: int) -> dict[str, Any]:
-    solution = omp(Samples(made.delta, made.features), count, regularisation=0.5)
+    solution = omp(SampleGradients(made.delta, made.features), count, regularisation=0.5)
     return {"selected": len(solution.indices), "mean_relative_residual": solution.residual}
 
 

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Subset
 from leantrain import data
 from leantrain.compare.environment import describe
 from leantrain.embed import gradients
-from leantrain.solvers.gradient_factors import Samples
+from leantrain.solvers.gradient_factors import SampleGradients
 from leantrain.solvers.omp import omp
 from leantrain.tasks.image_classification.networks import BasicBlock, ResNet
 from leantrain.utils.atomic_write import write_json
@@ -126,7 +126,7 @@ def peer(checkout: Path | None) -> Callable[..., Tensor] | None:
 
 
 def ours(delta: Tensor, features: Tensor, count: int, tolerance: float = TOLERANCE) -> Tensor:
-    solution = omp(Samples(delta, features), count, regularisation=LAMBDA, tolerance=tolerance)
+    solution = omp(SampleGradients(delta, features), count, regularisation=LAMBDA, tolerance=tolerance)
     return torch.zeros(len(delta), dtype=torch.float64).index_copy_(0, solution.indices, solution.weights)
 
 

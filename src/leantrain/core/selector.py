@@ -26,8 +26,8 @@ from leantrain.utils.memory import Part, check_fits, rows
 class Selector:
     """Base of all methods. On its own it selects everything.
 
-    A method is a dataclass of its settings, checked in ``__post_init__``; what it learns during a run lives in
-    attributes made by ``setup`` and saved by ``state_dict``.
+    A method is a dataclass of its settings, checked by their types and in ``__post_init__``; what it learns during a
+    run lives in attributes made by ``setup`` and saved by ``state_dict``.
 
     ``needs`` names what the user's loop must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
     ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
@@ -48,6 +48,9 @@ class Selector:
     scale_factor: float = 1.0
     scoring_batches: int = 1
     run: Run
+
+    def __post_init__(self) -> None:
+        validation.check_fields(self)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

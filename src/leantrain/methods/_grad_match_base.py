@@ -14,10 +14,11 @@ from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.embed.gradients import Gradients
 from leantrain.rng import generator
-from leantrain.solvers.gradient_factors import Units
+from leantrain.solvers.gradient_factors import Dictionary
 from leantrain.solvers.omp import Solution, omp
 from leantrain.utils import validation
 from leantrain.utils.memory import Part
+from leantrain.utils.validation import Count, NotNegative, Share, ShareBelowOne, ShareOrZero
 
 Source = Gradients | Callable[[], Gradients]
 
@@ -29,14 +30,15 @@ class Matching(Selector):
     inputs: ClassVar = {"gradients": Input("gradients"), "validation": Input("gradients", other=True)}
 
     gradients: Source
-    keep_ratio: float = 0.3
-    select_every: int = 20
-    regularisation: float = 0.5
-    tolerance: float = 1e-4
-    warm: float = 0.0
+    keep_ratio: Share = 0.3
+    select_every: Count = 20
+    regularisation: NotNegative = 0.5
+    tolerance: ShareBelowOne = 1e-4
+    warm: ShareOrZero = 0.0
     validation: Source | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("gradients", "validation"):
             source = getattr(self, name)
             absent = name == "validation" and source is None
@@ -45,12 +47,6 @@ class Matching(Selector):
                     f"{name} must be Gradients or a callable that makes them, such as leantrain.embed.gradients(model, "
                     f"loader), not {type(source).__name__}."
                 )
-        validation.fraction("keep_ratio", self.keep_ratio)
-        validation.integer("select_every", self.select_every, least=1)
-        if self.regularisation != 0:
-            validation.positive("regularisation", self.regularisation)
-        validation.fraction("tolerance", self.tolerance, zero=True, one=False)
-        validation.fraction("warm", self.warm, zero=True)
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -118,8 +114,8 @@ class Matching(Selector):
                 )
         return other
 
-    def _match(self, units: Units, count: int, target: Tensor | None) -> Solution:
-        solution = omp(units, count, target=target, regularisation=self.regularisation, tolerance=self.tolerance)
+    def _match(self, atoms: Dictionary, count: int, target: Tensor | None) -> Solution:
+        solution = omp(atoms, count, target=target, regularisation=self.regularisation, tolerance=self.tolerance)
         self._residuals, self._solved = self._residuals + solution.residual, self._solved + 1
         return solution
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from leantrain.core.plan import Batch, Plan
 from leantrain.core.selector import Selector
 from leantrain.rng import generator
-from leantrain.utils import validation
+from leantrain.utils.validation import Count, CountOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,15 +35,12 @@ class Recycling(Selector):
     """
 
     score: Literal["pass", "recycle"] = "pass"
-    max_age: int = 4
+    max_age: Count = 4
     refresh: Literal["score", "train"] = "score"
-    start_epoch: int = 0
+    start_epoch: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        validation.one_of("score", self.score, ["pass", "recycle"])
-        validation.integer("max_age", self.max_age, least=1)
-        validation.one_of("refresh", self.refresh, ["score", "train"])
-        validation.integer("start_epoch", self.start_epoch, least=0)
+        super().__post_init__()
         if self.score == "recycle":
             needs = {"loss", "score"} if self.refresh == "score" else {"loss"}
             self.needs = frozenset(needs)  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,7 +16,7 @@ from leantrain.embed.features import Features
 from leantrain.methods._epoch_fraction import check_span, in_whole_epochs
 from leantrain.rng import generator
 from leantrain.solvers.ranking import highest, ranks
-from leantrain.utils import validation
+from leantrain.utils.validation import ShareBelowOne
 
 Rows = Tensor | Features | Callable[[], Tensor | Features]
 Numbers = Tensor | Callable[[], Tensor]
@@ -41,6 +41,7 @@ class StaticScores(Selector):
     scored: ClassVar[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         (name, given), value = next(iter(self.inputs.items())), self._source()
         if not isinstance(value, Tensor | Features) and not callable(value):
             raise TypeError(f"{name} must be {EXPECTED[given.kind]}, not {type(value).__name__}.")
@@ -86,12 +87,11 @@ class ProbeRanking(StaticScores):
     scored = "rank"
     least_epochs: ClassVar[int] = 0  # of a probe
 
-    prune_ratio: float = 0.3
+    prune_ratio: ShareBelowOne = 0.3
     probe_epochs: int | float = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
         check_span("probe_epochs", self.probe_epochs, least=self.least_epochs)
 
     def setup(self, run: Run) -> None:

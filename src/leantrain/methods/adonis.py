@@ -19,6 +19,7 @@ from leantrain.core.run import Run
 from leantrain.methods._loss_recycling import Recycling
 from leantrain.rng import chosen, generator
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, Positive, Share, TwoOrMore
 
 RULES = {  # number of equal-width bins for n values
     "sturges": lambda n: math.ceil(math.log2(n)) + 1,  # Eq. 4
@@ -65,13 +66,9 @@ class Adonis(Recycling):
 
     From the paper's outlook come ``theta="auto"``, ``half_life``, ``scoring_batches`` and ``score="recycle"``.
 
-    Differs from the paper: its settings (Table A2, with Appendix B's alpha) are ``Adonis.preset("paper")``. They make
-    up to 23 bins of 512 losses, with 4 % in each on average, so few pass a theta of 0.12 and training all but stops:
-    20.6 % where full training reaches 55.6 (results/adonis-defaults: 3,000 CIFAR-10 images, 12 epochs, three seeds).
-    The defaults are, of the seven settings tried there that judge by a scoring pass, those nearest to their equal-time
-    control: 48.3 % at a boost of 1.39, still 3.2 +- 1.1 points behind it. They draw nearly at random, from all but the
-    emptiest bins; the more ADONIS chose, the more it lost. ``score="recycle"`` with ``alpha=0.8`` came nearer: 48.3 %
-    at 1.54, 2.1 +- 1.9 points behind.
+    Differs from the paper: the defaults. Its settings (Table A2, with Appendix B's alpha), whose 23 bins hold 4 % of
+    the losses each so that few pass a theta of 0.12, are ``Adonis.preset("paper")``; docs/methods/adonis.md tells how
+    both trained.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
@@ -79,40 +76,31 @@ class Adonis(Recycling):
         "paper": {"history": 512, "rule": "sqrt", "sigma": 1.0, "stale_epochs": 1, "theta": 0.12, "alpha": 0.3}
     }
 
-    history: int = 512
+    history: TwoOrMore = 512
     rule: Literal["sturges", "sqrt", "rice"] = "sturges"
-    sigma: float = 2.0
-    stale_epochs: int | None = None
+    sigma: Positive = 2.0
+    stale_epochs: Count | None = None
     theta: float | Literal["auto"] = "auto"
-    alpha: float | None = None
-    keep_ratio: float = 0.6
-    half_life: float | None = None
-    scoring_batches: int = 1
+    alpha: Share | None = None
+    keep_ratio: Share = 0.6
+    half_life: Positive | None = None
+    scoring_batches: Count = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.integer("history", self.history, least=2)
-        validation.one_of("rule", self.rule, RULES)
-        validation.positive("sigma", self.sigma)
         if self.stale_epochs is None:
             self.stale_epochs = 1 if self.score == "recycle" else 3
-        validation.integer("stale_epochs", self.stale_epochs, least=1)
         if self.score == "recycle" and self.stale_epochs != 1:
             raise ValueError(
                 f'stale_epochs={self.stale_epochs} is about scoring passes, and score="recycle" has none. Set max_age.'
             )
-        if self.half_life is not None:
-            validation.positive("half_life", self.half_life)
-        validation.integer("scoring_batches", self.scoring_batches, least=1)
         auto = self.theta == "auto"
         if isinstance(self.theta, str):
             validation.one_of("theta", self.theta, ["auto"])
         else:
             validation.fraction("theta", self.theta, zero=True, one=False)
-        validation.fraction("keep_ratio", self.keep_ratio)
         if self.alpha is None:
             self.alpha = min(1.0, round(self.keep_ratio + 0.1, 6)) if auto else 0.3
-        validation.fraction("alpha", self.alpha)
         if auto and self.keep_ratio > self.alpha:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} cannot be reached: of the candidates only alpha={self.alpha} is kept. "

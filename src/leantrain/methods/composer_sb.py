@@ -11,6 +11,7 @@ from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.utils import validation
+from leantrain.utils.validation import CountOrZero, Share, ShareOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,20 +42,16 @@ class ComposerSB(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
-    start: float = 0.5
-    end: float = 0.9
-    keep: float = 0.5
-    interrupt: int = 2
-    scale_factor: float = 1.0
+    start: ShareOrZero = 0.5
+    end: Share = 0.9
+    keep: Share = 0.5
+    interrupt: CountOrZero = 2
+    scale_factor: Share = 1.0
 
     refill = False  # a setting of the base class, not of the method: no annotation
 
     def __post_init__(self) -> None:
-        validation.fraction("start", self.start, zero=True)
-        validation.fraction("end", self.end)
-        validation.fraction("keep", self.keep)
-        validation.integer("interrupt", self.interrupt, least=0)
-        validation.fraction("scale_factor", self.scale_factor)
+        super().__post_init__()
         if self.start >= self.end:
             raise ValueError(f"start={self.start} must be below end={self.end}: both are shares of the training.")
         if self.interrupt == 1:

@@ -12,7 +12,7 @@ from leantrain.core.plan import Plan
 from leantrain.embed.difficulty import el2n_scores, grand_scores
 from leantrain.methods._static_scores import ProbeRanking
 from leantrain.solvers.ranking import highest
-from leantrain.utils import validation
+from leantrain.utils.validation import ShareBelowOne
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,12 +46,10 @@ class EL2N(ProbeRanking):
 
     scores: Tensor | Callable[[int], Tensor]
     keep: Literal["hard", "easy"] = "hard"
-    offset: float = 0.0
+    offset: ShareBelowOne = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.one_of("keep", self.keep, ["hard", "easy"])
-        validation.fraction("offset", self.offset, zero=True, one=False)
         if self.offset > self.prune_ratio:
             raise ValueError(
                 f"offset={self.offset} drops more than prune_ratio={self.prune_ratio} in all. It is the part of the "
@@ -78,10 +76,8 @@ class GraNd(EL2N):
     Cost: the probes, and a forward and backward pass a sample for each, one sample at a time inside ``vmap``; else as
     EL2N. Source: as EL2N.
 
-    Did not reproduce: Kirsch, "Does 'Deep Learning on a Data Diet' reproduce? Overall yes, but GraNd at Initialization
-    does not", 2023, arXiv 2303.14753, finds that GraNd at initialisation follows the norm of the input and prunes
-    no better than chance, and that the library used for the paper had a bug in restoring checkpoints. After some
-    epochs GraNd does rank usefully, and so does EL2N, which is cheaper: pass ``probe_epochs`` of 10 or more.
+    Did not reproduce at initialisation, where it prunes no better than chance: Kirsch, 2023, arXiv 2303.14753. Pass
+    ``probe_epochs`` of 10 or more; see docs/methods/el2n.md.
 
     Differs from the paper: as EL2N; the gradient is over the trainable parameters.
     """

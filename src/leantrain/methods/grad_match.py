@@ -14,8 +14,9 @@ from leantrain.core.run import Run
 from leantrain.embed.gradients import Gradients
 from leantrain.methods._grad_match_base import Matching
 from leantrain.rng import choose, generator
-from leantrain.solvers.gradient_factors import Batches, Samples
+from leantrain.solvers.gradient_factors import BatchGradients, SampleGradients
 from leantrain.utils import validation
+from leantrain.utils.validation import NotNegative
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,10 +60,6 @@ class GradMatch(Matching):
 
     per: Literal["class-gradient", "class"] = "class-gradient"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validation.one_of("per", self.per, ["class-gradient", "class"])
-
     def setup(self, run: Run) -> None:
         super().setup(run)
         run.need_targets("GradMatch")
@@ -81,7 +78,9 @@ class GradMatch(Matching):
             count = validation.portion(self.keep_ratio, len(members))
             target = None if other is None else class_target(other, label, scores) * (len(pool) / len(other.delta))
             # No name for the samples: they would stay while those of the next class are made.
-            solution = self._match(Samples(made.delta[members][:, scores], made.features[members]), count, target)
+            solution = self._match(
+                SampleGradients(made.delta[members][:, scores], made.features[members]), count, target
+            )
             indices.append(members[solution.indices])
             weights.append(solution.weights)
             wanted += count
@@ -118,7 +117,7 @@ class GradMatchPB(Matching):
     the samples of the selected ones into new batches.
     """
 
-    regularisation: float = 0.0
+    regularisation: NotNegative = 0.0
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         plan = super().plan(epoch, pool)
@@ -136,23 +135,23 @@ class GradMatchPB(Matching):
     def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
         batches = self.run.batches(pool[partition])
-        units, other = Batches(Samples(made.delta, made.features), batches), self._validated(made)
+        atoms, other = BatchGradients(SampleGradients(made.delta, made.features), batches), self._validated(made)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
         count = validation.portion(self.keep_ratio, len(batches))
-        solution = self._match(units, count, target)
+        solution = self._match(atoms, count, target)
         free = torch.ones(len(batches), dtype=torch.bool).index_fill_(0, solution.indices, False).nonzero().flatten()
         extra = free[choose(len(free), count - len(solution.indices), rng)]
         self._filled += len(extra)
         chosen = torch.cat([solution.indices, extra])
-        self._sizes = tuple(int(units.sizes[batch]) for batch in chosen.tolist())
+        self._sizes = tuple(int(atoms.sizes[batch]) for batch in chosen.tolist())
         self._indices = torch.cat([batches[batch] for batch in chosen.tolist()])
         each = torch.cat([solution.weights, torch.ones(len(extra), dtype=torch.float64)])
-        self._weights = each.repeat_interleave(units.sizes[chosen])
+        self._weights = each.repeat_interleave(atoms.sizes[chosen])
 
 
 def everything(made: Gradients) -> Tensor:
     """(C, D + 1) float64, the sum of all gradients."""
-    return Samples(made.delta, made.features).total(torch.arange(len(made.delta)), torch.ones(len(made.delta)))
+    return SampleGradients(made.delta, made.features).total(torch.arange(len(made.delta)), torch.ones(len(made.delta)))
 
 
 def class_target(made: Gradients, label: int, scores: list[int] | slice) -> Tensor:

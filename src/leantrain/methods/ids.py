@@ -17,9 +17,10 @@ from leantrain.core.run import Run
 from leantrain.methods._epoch_fraction import check_span, in_epochs
 from leantrain.methods._static_scores import Rows, StaticScores
 from leantrain.rng import generator
-from leantrain.solvers.prototypes import DISTANCES, kmeans, mean, median, medoid, nearest, space
+from leantrain.solvers.prototypes import kmeans, mean, median, medoid, nearest, space
 from leantrain.solvers.ranking import by_class, lowest
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, CountOrZero, Share
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,17 +55,16 @@ class IDS(StaticScores):
     scored = "distance"
 
     features: Rows
-    keep_ratio: float = 0.8
+    keep_ratio: Share = 0.8
     switch_epoch: int | float | Sequence[int] | Sequence[float] = 0.9
-    start_epoch: int = 0
+    start_epoch: CountOrZero = 0
     per_class: bool = True
-    prototypes: int = 1
+    prototypes: Count = 1
     prototype: Literal["mean", "median", "medoid"] = "mean"
     distance: Literal["euclidean", "cosine", "manhattan"] = "euclidean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.fraction("keep_ratio", self.keep_ratio)
         for switch in self._switches():
             check_span("switch_epoch", switch)
         if len({isinstance(switch, float) for switch in self._switches()}) != 1 or any(
@@ -74,10 +74,6 @@ class IDS(StaticScores):
                 f"switch_epoch={self.switch_epoch} must be one switch or several that ascend, all of them epochs, "
                 "(30, 60), or all of them shares, (0.3, 0.6)."
             )
-        validation.integer("start_epoch", self.start_epoch, least=0)
-        validation.integer("prototypes", self.prototypes, least=1)
-        validation.one_of("prototype", self.prototype, ["mean", "median", "medoid"])
-        validation.one_of("distance", self.distance, DISTANCES)
         if self.prototypes > 1 and self.prototype != "mean":
             raise ValueError(
                 f"prototypes={self.prototypes} are the means that K-Means finds. Drop prototype={self.prototype!r}, "

@@ -10,7 +10,7 @@ from leantrain.core.plan import Plan
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.solvers.ranking import lowest
-from leantrain.utils import validation
+from leantrain.utils.validation import Count, NotNegative
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,13 +38,8 @@ class IES(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss", "score"})
 
-    threshold: float = 1e-3
-    window: int = 3
-
-    def __post_init__(self) -> None:
-        if self.threshold != 0:
-            validation.positive("threshold", self.threshold)
-        validation.integer("window", self.window, least=1)
+    threshold: NotNegative = 1e-3
+    window: Count = 3
 
     def setup(self, run: Run) -> None:
         super().setup(run)

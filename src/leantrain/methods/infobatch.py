@@ -11,6 +11,7 @@ from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.utils import validation
+from leantrain.utils.validation import ShareBelowOne, ShareOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,12 +36,8 @@ class InfoBatch(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss"})
 
-    prune_ratio: float = 0.5
-    delta: float = 0.875
-
-    def __post_init__(self) -> None:
-        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        validation.fraction("delta", self.delta, zero=True)
+    prune_ratio: ShareBelowOne = 0.5
+    delta: ShareOrZero = 0.875
 
     def setup(self, run: Run) -> None:
         super().setup(run)

@@ -38,10 +38,6 @@ class ISWR(Selector):
 
     unbiased: bool = False
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.unbiased, bool):
-            raise TypeError(f"unbiased={self.unbiased!r} must be True or False.")
-
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         p = probabilities(self.run.ledger.loss[pool])
         drawn = draw(p, len(pool), generator(self.run.seed, epoch, "iswr"))

@@ -12,6 +12,7 @@ from leantrain.core.plan import Plan
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.utils import validation
+from leantrain.utils.validation import ShareBelowOne, ShareOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,8 +49,8 @@ class Kakurenbo(Selector):
     statistics; and sets the milestones in epochs (60, 120 and 160 of 200 for CIFAR-100).
     """
 
-    fraction: float = 0.3
-    tau: float = 0.7
+    fraction: ShareBelowOne = 0.3
+    tau: ShareOrZero = 0.7
     milestones: Sequence[float] = (0.0, 0.3, 0.6, 0.8)
     factors: Sequence[float] = (1.0, 0.8, 0.6, 0.4)
     hide: bool = True
@@ -58,12 +59,8 @@ class Kakurenbo(Selector):
     adjust_lr: bool = True
 
     def __post_init__(self) -> None:
-        validation.fraction("fraction", self.fraction, zero=True, one=False)
-        validation.fraction("tau", self.tau, zero=True)
+        super().__post_init__()
         _check_steps(self.milestones, self.factors)
-        for name in ("hide", "move_back", "reduce_fraction", "adjust_lr"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False: it switches a part on or off.")
         needs = {"loss", "score"} | ({"correct", "confidence"} if self.move_back else set())
         self.needs = frozenset(needs if self.hide else ())  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -11,6 +11,7 @@ from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.solvers.ranking import lowest
 from leantrain.utils import validation
+from leantrain.utils.validation import Share
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,12 +38,11 @@ class OrderDP(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss"})
 
-    keep_ratio: float = 0.6
-    subset_ratio: float = 0.8
+    keep_ratio: Share = 0.6
+    subset_ratio: Share = 0.8
 
     def __post_init__(self) -> None:
-        validation.fraction("keep_ratio", self.keep_ratio)
-        validation.fraction("subset_ratio", self.subset_ratio)
+        super().__post_init__()
         if self.keep_ratio > self.subset_ratio:
             raise ValueError(
                 f"keep_ratio={self.keep_ratio} is more than subset_ratio={self.subset_ratio}, the subset that it is "

@@ -9,6 +9,7 @@ from leantrain.core.plan import Plan
 from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, Share
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,12 +28,8 @@ class RandomPB(Selector):
     anew unless ``select_every`` says otherwise, without replacement within the epoch, and trains in a random order.
     """
 
-    keep_ratio: float = 0.3
-    select_every: int = 1
-
-    def __post_init__(self) -> None:
-        validation.fraction("keep_ratio", self.keep_ratio)
-        validation.integer("select_every", self.select_every, least=1)
+    keep_ratio: Share = 0.3
+    select_every: Count = 1
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         seed, choice = self.run.seed, epoch - epoch % self.select_every

@@ -15,6 +15,7 @@ from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.solvers.ranking import by_class
 from leantrain.utils import validation
+from leantrain.utils.validation import Share
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,10 +28,7 @@ class RPD(Selector):
     Source: the control of the IDS and ADONIS paper, Table A1. Differs from the paper: nothing.
     """
 
-    keep_ratio: float = 0.8
-
-    def __post_init__(self) -> None:
-        validation.fraction("keep_ratio", self.keep_ratio)
+    keep_ratio: Share = 0.8
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         rng = generator(self.run.seed, 0, "rpd")  # always epoch 0: the subset is fixed
@@ -47,10 +45,7 @@ class RPC(Selector):
     Source: the control of the IDS and ADONIS paper, Table A1. Differs from the paper: nothing.
     """
 
-    keep_ratio: float = 0.8
-
-    def __post_init__(self) -> None:
-        validation.fraction("keep_ratio", self.keep_ratio)
+    keep_ratio: Share = 0.8
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -80,10 +75,7 @@ class RS2(Selector):
     said above; the paper's epochs divide the data set evenly.
     """
 
-    keep_ratio: float = 0.5
-
-    def __post_init__(self) -> None:
-        validation.fraction("keep_ratio", self.keep_ratio)
+    keep_ratio: Share = 0.5
 
     def setup(self, run: Run) -> None:
         super().setup(run)

@@ -9,6 +9,7 @@ from leantrain.core.inputs import Input
 from leantrain.core.plan import Batch, Plan
 from leantrain.methods._static_scores import Numbers, StaticScores
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, CountOrZero, Share
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,15 +44,9 @@ class RHOLoss(StaticScores):
     scored = "irreducible"
 
     holdout_losses: Numbers
-    keep_ratio: float = 0.1
-    scoring_batches: int = 10
-    start_epoch: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validation.fraction("keep_ratio", self.keep_ratio)
-        validation.integer("scoring_batches", self.scoring_batches, least=1)
-        validation.integer("start_epoch", self.start_epoch, least=0)
+    keep_ratio: Share = 0.1
+    scoring_batches: Count = 10
+    start_epoch: CountOrZero = 0
 
     def loss_age(self, epoch: int) -> int | None:
         return None if epoch < self.start_epoch else 1

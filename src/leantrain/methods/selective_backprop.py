@@ -11,7 +11,7 @@ from leantrain.core.plan import Batch
 from leantrain.core.run import Run
 from leantrain.methods._loss_recycling import Recycling
 from leantrain.rng import generator
-from leantrain.utils import validation
+from leantrain.utils.validation import Count, CountOrZero, Positive, TwoOrMore
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,14 +35,9 @@ class SB(Recycling):
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
-    beta: float = 2.0
-    history: int = 1024
-    start_epoch: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validation.positive("beta", self.beta)
-        validation.integer("history", self.history, least=2)
+    beta: Positive = 2.0
+    history: TwoOrMore = 1024
+    start_epoch: CountOrZero = 1
 
     def setup(self, run: Run) -> None:
         super().setup(run)
@@ -72,11 +67,10 @@ class StaleSB(SB):
     Source and differences: as SB.
     """
 
-    staleness: int = 2
+    staleness: Count = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.integer("staleness", self.staleness, least=1)
         if self.score == "recycle":
             raise ValueError('StaleSB re-uses the losses of scoring passes, and score="recycle" has none. Use SB.')
 

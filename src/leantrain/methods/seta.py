@@ -12,6 +12,7 @@ from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, Share, ShareBelowOne, ShareOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,16 +41,13 @@ class SeTa(Selector):
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss"})
 
-    prune_ratio: float = 0.1
-    groups: int = 5
-    window: float = 0.9
-    delta: float = 0.875
+    prune_ratio: ShareBelowOne = 0.1
+    groups: Count = 5
+    window: Share = 0.9
+    delta: ShareOrZero = 0.875
 
     def __post_init__(self) -> None:
-        validation.fraction("prune_ratio", self.prune_ratio, zero=True, one=False)
-        validation.integer("groups", self.groups, least=1)
-        validation.fraction("window", self.window)
-        validation.fraction("delta", self.delta, zero=True)
+        super().__post_init__()
         if round(self.groups * self.window) == 0:
             raise ValueError(
                 f"window={self.window} of groups={self.groups} is less than one group. Raise window to "

@@ -17,6 +17,7 @@ from leantrain.rng import generator
 from leantrain.solvers import prototypes
 from leantrain.solvers.ranking import by_class, ranks
 from leantrain.utils import validation
+from leantrain.utils.validation import Count, CountOrZero, Share, ShareOrZero
 
 
 @dataclass(kw_only=True, eq=False)
@@ -52,21 +53,12 @@ class SSP(StaticScores):
     scored = "distance"
 
     features: Rows
-    keep_ratio: float = 0.8
-    clusters: int | None = None
+    keep_ratio: Share = 0.8
+    clusters: Count | None = None
     distance: Literal["cosine", "euclidean"] = "cosine"
     hard: bool = True
-    class_balance: float = 0.0
-    start_epoch: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validation.fraction("keep_ratio", self.keep_ratio)
-        if self.clusters is not None:
-            validation.integer("clusters", self.clusters, least=1)
-        validation.one_of("distance", self.distance, ["cosine", "euclidean"])
-        validation.fraction("class_balance", self.class_balance, zero=True)
-        validation.integer("start_epoch", self.start_epoch, least=0)
+    class_balance: ShareOrZero = 0.0
+    start_epoch: CountOrZero = 0
 
     def setup(self, run: Run) -> None:
         prototypes.need_kmeans()  # at the start, not after start_epoch epochs

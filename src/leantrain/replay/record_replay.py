@@ -158,9 +158,8 @@ class Replay(Selector):
     wrap_around: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._folder = _folder(self.path)
-        if not isinstance(self.wrap_around, bool):
-            raise TypeError(f"wrap_around={self.wrap_around!r} must be True or False.")
 
     def setup(self, run: Run) -> None:
         super().setup(run)

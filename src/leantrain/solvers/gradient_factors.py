@@ -1,6 +1,6 @@
 """What orthogonal matching pursuit chooses from: last-layer gradients of samples or batches, by their factors alone.
 
-n units, c classes, d features. The gradient of sample i is the (c, d + 1) matrix g_i = delta_i (x) [1; h_i], the bias
+n atoms, c classes, d features. The gradient of sample i is the (c, d + 1) matrix g_i = delta_i (x) [1; h_i], the bias
 first: delta_i (c,) is softmax minus one-hot target, h_i (d,) the input of the layer. All that is asked of it comes from
 the factors, <g_i, M> = delta_i^T M [1; h_i], so no n x (c * d) matrix is ever built: besides the factors there are
 single (c, d + 1) matrices and blocks of rows.
@@ -8,7 +8,6 @@ single (c, d + 1) matrices and blocks of rows.
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,34 +17,8 @@ SQUARE = 8192  # batches whose products with each other are held, all together
 NUMBERS = 2**25  # dealt with at a time where those are made
 
 
-class Units(Protocol):
-    """What ``omp`` chooses from."""
-
-    def __len__(self) -> int: ...
-
-    def inner(self, matrix: Tensor) -> Tensor:
-        """(n,) float64, <g_i, matrix>."""
-        ...
-
-    def total(self, which: Tensor, weights: Tensor) -> Tensor:
-        """(c, d + 1) float64, the sum of weight times gradient over the units ``which``."""
-        ...
-
-    def column(self, unit: int) -> Tensor:
-        """(n,) float64, <g_i, g_unit>."""
-        ...
-
-    def sums(self) -> Tensor:
-        """(n,) float64, <g_i, sum of all g_j>."""
-        ...
-
-    def vectors(self, most: int) -> Tensor | None:
-        """(c * (d + 1), n) the gradients, in the factors' precision; None if that does not pay for ``most`` chosen."""
-        ...
-
-
-class Samples:
-    """Every sample is a unit.
+class SampleGradients:
+    """Every sample is an atom.
 
     Args:
         delta: (n, c) softmax minus one-hot target, or single columns of it.
@@ -68,6 +41,7 @@ class Samples:
         return len(self.delta)
 
     def inner(self, matrix: Tensor) -> Tensor:
+        """(n,) float64, <g_i, matrix>."""
         bias, weight = matrix[:, :1], matrix[:, 1:]
         parts = [
             (weight @ h.T).add_(bias).mul_(delta.T).sum(dim=0) for delta, h in self._factors(torch.arange(len(self)))
@@ -75,6 +49,7 @@ class Samples:
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
     def total(self, which: Tensor, weights: Tensor) -> Tensor:
+        """(c, d + 1) float64, the sum of weight times gradient over the atoms ``which``."""
         result = torch.zeros(self.delta.shape[1], self.features.shape[1] + 1, dtype=torch.float64)
         for (delta, h), share in zip(self._factors(which), weights.split(BLOCK), strict=True):
             weighted = (delta * share.unsqueeze(1)).T
@@ -82,11 +57,13 @@ class Samples:
             result[:, 1:].addmm_(weighted, h)
         return result
 
-    def column(self, unit: int) -> Tensor:
+    def column(self, atom: int) -> Tensor:
+        """(n,) float64, <g_i, g_atom>."""
         delta, h = self._columns
-        return (delta.T @ delta[:, unit]).mul_((h.T @ h[:, unit]).add_(1))
+        return (delta.T @ delta[:, atom]).mul_((h.T @ h[:, atom]).add_(1))
 
     def sums(self) -> Tensor:
+        """(n,) float64, <g_i, sum of all g_j>."""
         (n, c), d = self.delta.shape, self.features.shape[1]
         if n * (c + d) > 2 * c * d:
             return self.inner(everything(self))
@@ -94,8 +71,9 @@ class Samples:
         return (delta.T @ delta).mul_((h.T @ h).add_(1)).sum(dim=1)
 
     def vectors(self, most: int) -> Tensor | None:
+        """(c * (d + 1), n) the gradients, in the factors' precision; None if that does not pay for ``most`` chosen."""
         c, d = self.delta.shape[1], self.features.shape[1]
-        if c * (d + 1) > most + c + d:  # a column takes c + d multiply-adds a unit, and ``most`` to be made orthogonal
+        if c * (d + 1) > most + c + d:  # a column takes c + d multiply-adds an atom, and ``most`` to be made orthogonal
             return None
         columns = self.delta.new_empty(c, d + 1, len(self), dtype=torch.result_type(self.delta, self.features))
         columns[:, 0] = self.delta.T
@@ -113,15 +91,15 @@ class Samples:
             yield self.delta[rows].double(), self.features[rows].double()
 
 
-class Batches:
-    """Every batch of samples is a unit; its gradient is the mean of theirs, which is no longer a single product.
+class BatchGradients:
+    """Every batch of samples is an atom; its gradient is the mean of theirs, which is no longer a single product.
 
     Args:
         samples: the samples' factors.
         batches: the samples of each batch.
     """
 
-    def __init__(self, samples: Samples, batches: Sequence[Tensor]) -> None:
+    def __init__(self, samples: SampleGradients, batches: Sequence[Tensor]) -> None:
         self.samples, self.batches = samples, batches
         self.sizes = torch.tensor([len(batch) for batch in batches])
 
@@ -137,10 +115,10 @@ class Batches:
         rows, owner, sizes = self._members(which)
         return self.samples.total(rows, (weights / sizes)[owner])
 
-    def column(self, unit: int) -> Tensor:
+    def column(self, atom: int) -> Tensor:
         if len(self) > SQUARE:
-            return self.inner(self.total(torch.tensor([unit]), torch.ones(1, dtype=torch.float64)))
-        return self._gram[unit]
+            return self.inner(self.total(torch.tensor([atom]), torch.ones(1, dtype=torch.float64)))
+        return self._gram[atom]
 
     def sums(self) -> Tensor:
         return self.inner(everything(self)) if len(self) > SQUARE else self._gram.sum(dim=1)
@@ -171,6 +149,9 @@ class Batches:
         return torch.cat([owner[:0], *rows]), owner, sizes
 
 
-def everything(units: Units) -> Tensor:
-    """(c, d + 1) float64, the sum of the gradients of all units."""
-    return units.total(torch.arange(len(units)), torch.ones(len(units), dtype=torch.float64))
+Dictionary = SampleGradients | BatchGradients
+
+
+def everything(atoms: Dictionary) -> Tensor:
+    """(c, d + 1) float64, the sum of the gradients of all atoms."""
+    return atoms.total(torch.arange(len(atoms)), torch.ones(len(atoms), dtype=torch.float64))

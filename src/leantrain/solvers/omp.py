@@ -1,6 +1,6 @@
 """Orthogonal matching pursuit with non-negative weights.
 
-n units to choose from, k chosen ones; a gradient is a (c, d + 1) matrix.
+n atoms to choose from, k chosen ones; a gradient is a (c, d + 1) matrix.
 """
 
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leantrain.solvers.gradient_factors import Units
+from leantrain.solvers.gradient_factors import Dictionary
 from leantrain.solvers.gradient_views import View, view
 
-STEPS = 5  # most steps for each unit asked for; those that the weights' sign throws out again cost some
+STEPS = 5  # most steps for each atom asked for; those that the weights' sign throws out again cost some
 EXACT = 1e-10  # of a pivot or a residual: no more than rounding
 WIDTH = 512  # columns of the basis recombined at a time
 BLOCK = 256  # rows of a triangle dealt with at a time, so that little of its empty half is read
@@ -19,7 +19,7 @@ BLOCK = 256  # rows of a triangle dealt with at a time, so that little of its em
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Chosen units and their weights.
+    """Chosen atoms and their weights.
 
     Args:
         indices: (K,) int64, distinct, in the order in which they were chosen.
@@ -33,38 +33,38 @@ class Solution:
 
 
 def omp(
-    units: Units, count: int, *, target: Tensor | None = None, regularisation: float = 0.0, tolerance: float = 1e-4
+    atoms: Dictionary, count: int, *, target: Tensor | None = None, regularisation: float = 0.0, tolerance: float = 1e-4
 ) -> Solution:
-    """At most ``count`` units and weights w >= 0 that greedily minimise ||sum w_i g_i - target||^2 + lambda ||w||^2.
+    """At most ``count`` atoms and weights w >= 0 that greedily minimise ||sum w_i g_i - target||^2 + lambda ||w||^2.
 
-    Each step adds the unit whose gradient agrees most with what is still missing, and solves for the weights of all
-    chosen ones; a unit whose weight is not above zero leaves again, by the rule of Lawson and Hanson. With a ``count``
+    Each step adds the atom whose gradient agrees most with what is still missing, and solves for the weights of all
+    chosen ones; an atom whose weight is not above zero leaves again, by the rule of Lawson and Hanson. With a ``count``
     of n the result is the exact non-negative least-squares solution.
 
-    Stops at ``count`` units, at a relative residual below ``tolerance``, or when no unit agrees with what is missing: a
+    Stops at ``count`` atoms, at a relative residual below ``tolerance``, or when no atom agrees with what is missing: a
     positive weight of any other one would only do harm.
 
     Args:
-        units: ``Samples`` or ``Batches``.
-        count: most units to choose.
-        target: (c, d + 1), bias first; by default the sum of all units' gradients.
+        atoms: ``SampleGradients`` or ``BatchGradients``.
+        count: most atoms to choose.
+        target: (c, d + 1), bias first; by default the sum of all atoms' gradients.
         regularisation: lambda.
         tolerance: of the relative residual.
 
-    Cost: in a step that adds the k-th unit k^2 / 2 multiply-adds and, of the two ways to see the gradients, the cheaper
-    one (``leantrain.views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
+    Cost: in a step that adds the k-th atom k^2 / 2 multiply-adds and, of the two ways to see the gradients, the cheaper
+    one (``solvers.gradient_views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
     n * (c + d) and n * k, after at most 2 * n * c * d once.
 
     Source: Pati et al., "Orthogonal Matching Pursuit", 1993; Lawson and Hanson, "Solving Least Squares Problems", 1974,
     chapter 23; Killamsetty et al., "GRAD-MATCH", ICML 2021, Algorithm 2.
     """
-    capacity = min(count, len(units))
-    seen = view(units, target, capacity)
+    capacity = min(count, len(atoms))
+    seen = view(atoms, target, capacity)
     goal = seen.square**0.5
     if not goal < torch.inf:
         raise ValueError("The gradient to be matched is not finite.")
     active = _Active(seen, capacity, regularisation)
-    free = torch.ones(len(units), dtype=torch.bool)  # neither chosen nor known to agree by rounding only
+    free = torch.ones(len(atoms), dtype=torch.bool)  # neither chosen nor known to agree by rounding only
     for _ in range(STEPS * capacity):
         if len(active) == capacity or active.residual() <= max(tolerance, EXACT) * goal:
             break
@@ -76,11 +76,11 @@ def omp(
         if active.add(best):
             free[active.balance(before)] = True
         free[best] = False
-    return Solution(active.units, active.weights, active.residual() / goal if goal else 0.0)
+    return Solution(active.atoms, active.weights, active.residual() / goal if goal else 0.0)
 
 
 class _Active:
-    """The chosen units, their weights, and the orthonormal basis that Gram and Schmidt make of their gradients.
+    """The chosen atoms, their weights, and the orthonormal basis that Gram and Schmidt make of their gradients.
 
     With g'_i = (g_i, sqrt(lambda) e_i), e_i being unit vectors, what is minimised is ||sum w_i g'_i - (target, 0)||^2.
     If L is the Cholesky factor of the Gram matrix of the g'_i, then q'_i = sum of (L^-1)_ij g'_j are orthonormal, and
@@ -88,17 +88,17 @@ class _Active:
 
         (L^-1)_i, by which w = a^T L^-1        q_i, the gradient's part of q'_i, as the view sees it        a_i
 
-    and follows each change: a unit more is a row more; without a unit the rows below its own are combined anew.
+    and follows each change: an atom more is a row more; without an atom the rows below its own are combined anew.
 
     Attributes:
-        units: (k,) int64, in the order of the rows.
+        atoms: (k,) int64, in the order of the rows.
         weights: (k,) float64, above zero once ``balance`` was called.
         missing: target - sum w_i g_i, as the view sees it.
     """
 
     def __init__(self, seen: View, capacity: int, regularisation: float) -> None:
         self._view, self._lambda = seen, regularisation
-        self.units = torch.empty(0, dtype=torch.int64)
+        self.atoms = torch.empty(0, dtype=torch.int64)
         self.weights = torch.empty(0, dtype=torch.float64)
         self.missing = seen.target.clone()
         self._rows = torch.zeros(capacity, capacity, dtype=torch.float64)  # L^-1, as far as k
@@ -106,18 +106,18 @@ class _Active:
         self._lengths = torch.empty(capacity, dtype=torch.float64)  # a
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self.atoms)
 
     def residual(self) -> float:
         """||sum w_i g_i - target||."""
         penalty = self._lambda * float(self.weights.square().sum())
-        return self._view.residual(self.missing, self._lengths[: len(self)], penalty, self.units, self.weights)
+        return self._view.residual(self.missing, self._lengths[: len(self)], penalty, self.atoms, self.weights)
 
-    def add(self, unit: int) -> bool:
-        """Append a unit with the weight that fits best, not minding signs; False if it adds nothing."""
-        k, gradient = len(self), self._view.gradient(unit)
-        shares = self._view.products(self._parts[:k], unit, gradient)  # <q_i, g>, row k of L
-        diagonal = self._view.product(gradient, unit, gradient) + self._lambda
+    def add(self, atom: int) -> bool:
+        """Append an atom with the weight that fits best, not minding signs; False if it adds nothing."""
+        k, gradient = len(self), self._view.gradient(atom)
+        shares = self._view.products(self._parts[:k], atom, gradient)  # <q_i, g>, row k of L
+        diagonal = self._view.product(gradient, atom, gradient) + self._lambda
         pivot = diagonal - float(shares.square().sum())
         if pivot <= EXACT * diagonal:  # a copy of, or a sum over, what is there
             return False
@@ -126,28 +126,28 @@ class _Active:
         row[:k] = _times_triangle(shares, self._rows[:k, :k]).div_(-root)
         row[k] = 1 / root
         torch.addmv(gradient, self._parts[:k].T, shares, alpha=-1, out=part).div_(root)
-        length = self._view.product(self.missing, unit, gradient) / root  # what is missing is orthogonal to the others
+        length = self._view.product(self.missing, atom, gradient) / root  # what is missing is orthogonal to the others
         self._lengths[k] = length
         self.missing.sub_(part, alpha=length)
-        self.units = torch.cat([self.units, torch.tensor([unit])])
+        self.atoms = torch.cat([self.atoms, torch.tensor([atom])])
         self.weights = torch.cat([self.weights, self.weights.new_zeros(1)]).add_(row, alpha=length)
         return True
 
     def balance(self, before: Tensor) -> Tensor:
-        """Lawson and Hanson's inner loop: have units leave until all weights are above zero.
+        """Lawson and Hanson's inner loop: have atoms leave until all weights are above zero.
 
         Args:
-            before: (k - 1,) weights above zero, of the units without the last.
+            before: (k - 1,) weights above zero, of the atoms without the last.
 
         Returns:
-            The units that left.
+            The atoms that left.
         """
-        weights, left = torch.cat([before, before.new_zeros(1)]), [self.units[:0]]
+        weights, left = torch.cat([before, before.new_zeros(1)]), [self.atoms[:0]]
         while (low := self.weights <= 0).any():
             step = (weights[low] / (weights[low] - self.weights[low])).min()  # as far as no weight falls below zero
             weights = weights + step * (self.weights - weights)
             leaves = low & (weights <= EXACT * weights.max())
-            left.append(self.units[leaves])
+            left.append(self.atoms[leaves])
             for position in leaves.nonzero().flatten().flip(0).tolist():
                 self._drop(position)
             weights, k = weights[~leaves], len(self)
@@ -163,22 +163,22 @@ class _Active:
             table[:-1] = without(table, p)
         own[:-1, position:-1] = own[:-1, position + 1 :].clone()
         own[:-1, -1] = 0
-        self.units = torch.cat([self.units[:position], self.units[position + 1 :]])
+        self.atoms = torch.cat([self.atoms[:position], self.atoms[position + 1 :]])
 
 
 def without(table: Tensor, p: Tensor) -> Tensor:
-    """The rows of a basis once a unit is gone.
+    """The rows of a basis once an atom is gone.
 
-    The rows of L^-1 below the unit's get back what their column x of L stood for: their part L becomes L K, where
+    The rows of L^-1 below the atom's get back what their column x of L stood for: their part L becomes L K, where
     K K^T = I + p p^T with p = L^-1 x. With a_i = 1 + p_1^2 + ... + p_i^2, the entry (i, j) of K^-1 is
     -p_i p_j / sqrt(a_i a_{i-1}) below the diagonal and sqrt(a_{i-1} / a_i) on it.
 
     Args:
-        table: (1 + m, any) the unit's row and the m below it, of L^-1 or of what is made of the same rows.
-        p: (m,) minus the unit's column in the rows of L^-1 below its own, over its entry in its own.
+        table: (1 + m, any) the atom's row and the m below it, of L^-1 or of what is made of the same rows.
+        p: (m,) minus the atom's column in the rows of L^-1 below its own, over its entry in its own.
 
     Returns:
-        (m, as many) the rows that replace those below; of L^-1 the unit's column is zero.
+        (m, as many) the rows that replace those below; of L^-1 the atom's column is zero.
     """
     below = torch.addr(table[1:], p, table[0])  # as if x were not
     after = 1 + p.square().cumsum(0)

@@ -3,8 +3,11 @@
 import difflib
 import math
 from collections.abc import Iterable
+from dataclasses import fields
+from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 def fraction(name: str, value: Any, *, zero: bool = False, one: bool = True) -> float:
@@ -54,3 +57,33 @@ def _real(name: str, value: Any, expected: str) -> float:
 def portion(ratio: float, total: int) -> int:
     """ceil(ratio * total), so that no group comes out empty, without the surprise of ceil(0.55 * 100) = 56."""
     return math.ceil(round(ratio * total, 6))
+
+
+def not_negative(name: str, value: Any) -> float:
+    """``value`` as a finite float of at least zero."""
+    return 0.0 if value == 0 else positive(name, value)
+
+
+# Types of settings, which ``check_fields`` goes by.
+Share = Annotated[float, fraction]  # in (0, 1]
+ShareOrZero = Annotated[float, partial(fraction, zero=True)]
+ShareBelowOne = Annotated[float, partial(fraction, zero=True, one=False)]
+Positive = Annotated[float, positive]
+NotNegative = Annotated[float, not_negative]
+Count = Annotated[int, partial(integer, least=1)]
+TwoOrMore = Annotated[int, partial(integer, least=2)]
+CountOrZero = Annotated[int, partial(integer, least=0)]
+
+
+def check_fields(settings: Any) -> None:
+    """Check each field of a dataclass by its type: one of those above, a ``Literal``, ``bool``, or ``X | None``."""
+    for field in fields(settings):
+        name, value, kind = field.name, getattr(settings, field.name), field.type
+        if get_origin(kind) in (UnionType, Union) and len(get_args(kind)) == 2 and type(None) in get_args(kind):
+            kind = type(None) if value is None else get_args(kind)[0]
+        if get_origin(kind) is Literal:
+            one_of(name, value, get_args(kind))
+        if kind is bool and not isinstance(value, bool):
+            raise TypeError(f"{name}={value!r} must be True or False.")
+        for check in getattr(kind, "__metadata__", ()):
+            check(name, value)
