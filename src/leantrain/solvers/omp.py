@@ -52,7 +52,7 @@ def omp(
         tolerance: of the relative residual.
 
     Cost: in a step that adds the k-th atom k^2 / 2 multiply-adds and, of the two ways to see the gradients, the cheaper
-    one (``solvers.gradient_views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
+    one (``gradient_views``): as vectors, n * c * d in the factors' precision and 2 * k * c * d; by their products,
     n * (c + d) and n * k, after at most 2 * n * c * d once.
 
     Source: Pati et al., "Orthogonal Matching Pursuit", 1993; Lawson and Hanson, "Solving Least Squares Problems", 1974,
