@@ -14,26 +14,23 @@ all have a batch to train on before one does.
 """
 
 import math
-import operator
 import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-from torch.utils.data.distributed import DistributedSampler
 
 from leantrain.core.plan import Batch, Plan
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
-from leantrain.distributed.plan_sync import agreed_order
-from leantrain.distributed.process_group import Ranks
+from leantrain.loader.open_batch import NOTHING, OpenBatch
+from leantrain.loader.user_order import UserOrder
 
 Kind = Literal["train", "score", "open", "refresh"]
 
@@ -46,16 +43,21 @@ class Request:
         kind: ``"train"`` on it, ``"score"`` it and choose, put it into the ``"open"`` batch as it is, or ``"refresh"``
             what is known of it.
         indices: (B,) int64, this rank's.
-        whole: (W * B,) int64, those of all ranks, one after the other.
+        parts: (B,) int64 of each rank.
         number: of the judged batch within the epoch.
         position: share of the epoch done once this batch is dealt with.
     """
 
     kind: Kind
     indices: Tensor
-    whole: Tensor
+    parts: list[Tensor]
     number: int
     position: float
+
+    @property
+    def of(self) -> int:
+        """Samples of all ranks."""
+        return sum(map(len, self.parts))
 
 
 LEADING = -1  # number of the request for the open batch that an epoch begins with
@@ -71,7 +73,6 @@ class Course:
         cuts: sizes of the batches, where they are fixed.
         dealt: requests whose batch was dealt with, those for the refresh and the leading open batch left out.
         refreshed: requests of the refresh that were.
-        held: (K,) int64 of each rank: its open batch within a fresh epoch.
         begun: whether anything was dealt with at all.
     """
 
@@ -80,38 +81,31 @@ class Course:
     cuts: list[int] | None
     dealt: int = 0
     refreshed: int = 0
-    held: list[Tensor] = field(default_factory=list)
     begun: bool = False
 
 
-class Stream:
+class SelectionSampler:
     """Batch sampler of the inner DataLoader. Hands out lists of indices and notes in ``requests`` what each is for.
 
     Batches come back in the order in which they were asked for, so the first of ``requests`` always tells about the
     next batch, whatever the number of workers and however far they prefetch.
 
     Attributes:
-        open: (K,) int64, indices of the open training batch between epochs, of all ranks. Indices only: the samples are
-            read again, which keeps the state small and exact.
+        order: what the user's sampler says.
         course: how far the running epoch is; None before its first batch was asked for.
     """
 
-    def __init__(self, loader: DataLoader[Any], selector: Selector, run: Run, stats: Stats, ranks: Ranks) -> None:
+    def __init__(self, order: UserOrder, opened: OpenBatch, selector: Selector, run: Run, stats: Stats) -> None:
+        self.order, self.open, self.ranks = order, opened, opened.ranks
         self.requests: deque[Request] = deque()
         self.course: Course | None = None
-        self.open = torch.empty(0, dtype=torch.int64)
-        self.batch_size: int | None = getattr(loader.batch_sampler, "batch_size", None)
-        self.drop_last = bool(getattr(loader.batch_sampler, "drop_last", False))
-        self._loader, self._selector, self._run, self._stats, self._ranks = loader, selector, run, stats, ranks
-        self._plain = type(loader.batch_sampler) is BatchSampler
-        # Of a BatchSampler that the user made, the DataLoader itself does not know the sampler.
-        self.sampler = loader.batch_sampler.sampler if self._plain else loader.sampler  # pyright: ignore
+        self._selector, self._run, self._stats = selector, run, stats
 
-    def start(self, epoch: int, plan: Plan, resumed: "Course | None" = None) -> None:
-        """Make the next iteration that of ``epoch``; with ``resumed``, from where that one was."""
+    def start(self, epoch: int, plan: Plan, resumed: "Course | None" = None, held: Any = None) -> None:
+        """Make the next iteration that of ``epoch``; with ``resumed`` and ``held``, from where that one was."""
         self.requests.clear()
         self._epoch, self._plan = epoch, plan
-        self.course = resumed
+        self.course, self._held = resumed, held
 
     def deal_with_next(self) -> Request:
         """The request whose batch is there: from now on it counts as dealt with."""
@@ -134,41 +128,23 @@ class Stream:
         """Whether the running epoch is decided as its scores come in."""
         return self.course is not None and self.course.mode == "fresh"
 
-    def keep(self, parts: list[Tensor], kept: Tensor) -> Tensor:
-        """Put ``kept`` (K,) into the ranks' open batches: positions within all ``parts``, one of each rank.
+    def pop(self) -> tuple[list[Tensor], Any] | None:
+        """The next training batch that is full on all ranks, see ``OpenBatch.pop``."""
+        batch = self.order.batch_size or 1
+        return self.open.pop(batch, batch if self._selector.refill else 1)
 
-        Returns (L,) positions of those of this rank, within its part.
-        """
-        assert self.course is not None
-        start, own = 0, []
-        for part in parts:
-            own.append(kept[(kept >= start) & (kept < start + len(part))] - start)
-            start += len(part)
-        held = zip(self.course.held, parts, own, strict=True)
-        self.course.held = [torch.cat([before, part[positions]]) for before, part, positions in held]
-        return own[self._ranks.rank]
-
-    def pop(self, least: int | None = None) -> tuple[Tensor, int] | None:
-        """The next training batch: this rank's indices, and how many samples all ranks have. None: one has too few."""
-        assert self.course is not None
-        batch, held = self.batch_size or 1, self.course.held
-        if min(map(len, held)) < (least or (batch if self._selector.refill else 1)):
-            return None
-        self.course.held = [indices[batch:] for indices in held]
-        return held[self._ranks.rank][:batch], sum(len(indices[:batch]) for indices in held)
-
-    def leftover(self) -> Iterator[tuple[Tensor, int]]:
+    def leftover(self) -> Iterator[tuple[list[Tensor], Any]]:
         """The batches of what is left at the end of the training, dealt out evenly: fewer than W samples go unused."""
-        if self.last_epoch and not self.drop_last and self.course is not None:
-            self.course.held = list(torch.cat(self.course.held).tensor_split(self._ranks.count))
-            while given := self.pop(least=1):
+        if self.fresh and self.last_epoch and not self.order.drop_last:
+            self.open.deal_out()
+            while given := self.open.pop(self.order.batch_size or 1, 1):
                 yield given
 
     def close(self) -> None:
         """The epoch is over: what the ranks hold waits for the next one."""
         assert self.course is not None
         if self.fresh:
-            self.open = torch.cat(self.course.held)
+            self.open.close()
         refresh = () if self._plan.refresh is None else self._plan.refresh
         if self.course.refreshed * self._size < len(refresh):
             warnings.warn(
@@ -180,22 +156,17 @@ class Stream:
 
     def length(self, epoch: int, plan: Plan) -> int:
         """Batches of ``epoch`` with ``plan``; for online methods the most that there can be."""
-        share = self._share(epoch)
+        share, waiting = self._share(epoch), len(self.open.indices)
         if plan.batch_sizes is not None and share == 1:
-            cuts = [*[len(self.open)][: len(self.open)], *plan.batch_sizes]
-            return sum(1 for _ in self._cut(torch.empty(sum(cuts)), cuts, self._ranks.count))
-        if not self._plain and (self.batch_size is None or len(plan.indices) == self._run.size) and share == 1:
-            return len(self._loader)
-        try:
-            yielded = len(self.sampler)  # pyright: ignore[reportArgumentType]
-        except TypeError:
-            yielded = self._run.size
-        if isinstance(self.sampler, DistributedSampler):
-            yielded = min(yielded * self._ranks.count, self._run.size)
-        planned = math.ceil(share * min(len(plan.indices), yielded) - 1e-6)
-        full, rest = divmod(planned + len(self.open), self._size)
+            cuts = [*[waiting][:waiting], *plan.batch_sizes]
+            return sum(1 for _ in self._cut(torch.empty(sum(cuts)), cuts, self.ranks.count))
+        whole = len(plan.indices) == self._run.size
+        if not self.order.plain and (self.order.batch_size is None or whole) and share == 1:
+            return self.order.batches()
+        planned = math.ceil(share * min(len(plan.indices), self.order.samples()) - 1e-6)
+        full, rest = divmod(planned + waiting, self._size)
         joins = rest < self._fewest(planned) and full and self._selector.loss_age(epoch) is None
-        return full if self.drop_last or joins or not rest else full + 1
+        return full if self.order.drop_last or joins or not rest else full + 1
 
     def select(self, number: int, indices: Tensor, losses: Tensor) -> Tensor:
         """The selector's choice among ``indices`` (B,): (K,) positions."""
@@ -213,8 +184,6 @@ class Stream:
         if self.course is None:
             order, cuts = self._order()
             self.course = Course(self._mode(order), order, cuts)
-            if self.course.mode == "fresh":
-                self.course.held = list(self.open.tensor_split(self._ranks.count))
         course = self.course
         if course.mode == "fresh":  # decided as the scores come in, so what is dealt with is over
             yield from self._fresh(course)
@@ -226,8 +195,9 @@ class Stream:
                 yield self._request("refresh", chunk, number, 1.0)
 
     def _request(self, kind: Kind, whole: Tensor, number: int, position: float) -> Request:
-        own = self._ranks.share(whole)
-        return Request(kind, own if len(own) else whole[:1], whole, number, position)  # none: one is scored again
+        parts = list(whole.tensor_split(self.ranks.count))
+        own = parts[self.ranks.rank]
+        return Request(kind, own if len(own) else whole[:1], parts, number, position)  # none: one is scored again
 
     def _mode(self, order: Tensor) -> str:
         age = self._selector.loss_age(self._epoch)
@@ -236,38 +206,42 @@ class Stream:
         return "stored" if self._run.ledger.scored_within(order, self._epoch, age) else "fresh"
 
     def _all(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
-        fewest = self._fewest(len(order)) if cuts is None else self._ranks.count
-        if len(self.open):
-            cuts = None if cuts is None or self._plan.batch_sizes is None else [len(self.open), *cuts]
-            order, self.open = torch.cat([self.open, order]), self.open[:0]
+        fewest = self._fewest(len(order)) if cuts is None else self.ranks.count
+        if waiting := len(self.open.indices):
+            cuts = None if cuts is None or self._plan.batch_sizes is None else [waiting, *cuts]
+            order, self.open.indices = torch.cat([self.open.indices, order]), NOTHING
         done, total = 0, len(order)
-        if cuts is None and self.drop_last:
+        if cuts is None and self.order.drop_last:
             order = order[: total // self._size * self._size]
         for number, chunk in enumerate(self._cut(order, cuts, fewest)):
             done += len(chunk)
             yield self._request("train", chunk, number, done / total)
 
     def _stored(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
-        done, least = 0, self._size if self._selector.refill else self._ranks.count
+        done, least = 0, self._size if self._selector.refill else self.ranks.count
+        waiting = self.open.indices
         for number, chunk in self._judged(order, cuts):
             done += len(chunk)
             losses = self._run.ledger.score[chunk]
             if self._judges(number, chunk):
                 chunk = chunk[losses.isfinite()]  # a sample that scored NaN is not selected
                 chunk = chunk[self.select(number, chunk, losses[losses.isfinite()])]
-            self.open = torch.cat([self.open, chunk])
-            while len(self.open) >= least:
-                full, self.open = self.open[: self._size], self.open[self._size :]
+            waiting = torch.cat([waiting, chunk])
+            while len(waiting) >= least:
+                full, waiting = waiting[: self._size], waiting[self._size :]
+                self.open.indices = waiting
                 yield self._request("train", full, number, done / len(order))
-        if len(self.open) >= self._ranks.count and self.last_epoch and not self.drop_last:
-            full, self.open = self.open, self.open[:0]
-            yield self._request("train", full, 0, 1.0)
+        self.open.indices = waiting
+        if len(waiting) >= self.ranks.count and self.last_epoch and not self.order.drop_last:
+            self.open.indices = NOTHING
+            yield self._request("train", waiting, 0, 1.0)
 
     def _fresh(self, course: Course) -> Iterator[Request]:
-        order, held = course.order, course.held[self._ranks.rank]
+        order, held = course.order, self.open.start(self._held)
         done = sum(len(chunk) for _, chunk in islice(self._judged(order, course.cuts), course.dealt))
-        if len(held):
-            yield Request("open", held, torch.cat(course.held), LEADING, done / len(order))
+        if len(whole := torch.cat(held)):
+            own = held[self.ranks.rank]
+            yield Request("open", own if len(own) else whole[:1], held, LEADING, done / len(order))
         for number, chunk in islice(self._judged(order, course.cuts), course.dealt, None):
             done += len(chunk)
             kind = "score" if self._judges(number, chunk) else "open"
@@ -276,7 +250,7 @@ class Stream:
     def _judged(self, order: Tensor, cuts: list[int] | None) -> Iterator[tuple[int, Tensor]]:
         """The batches that are judged one by one, numbered: the original ones, or as many as are joined."""
         joined = self._selector.scoring_batches
-        fewest = self._ranks.count
+        fewest = self.ranks.count
         return enumerate(self._cut(order, cuts if joined == 1 else None, fewest, joined * self._size))
 
     def _judges(self, number: int, chunk: Tensor) -> bool:
@@ -291,11 +265,11 @@ class Stream:
         Runs only once the inner iterator asks for its first batch, as in plain PyTorch, so that the user's generator
         is drawn from in the same order.
         """
-        order, cuts = self._own_order()
+        order, cuts = self.order.draw()
         counts = torch.bincount(self._plan.indices, minlength=self._run.size)
         sizes = self._plan.batch_sizes
         if sizes is not None or int(counts.max()) > 1:
-            if type(self.sampler) not in (RandomSampler, SequentialSampler, DistributedSampler) or not self._plain:
+            if not self.order.replaceable:
                 what = "draws samples repeatedly" if sizes is None else "makes its own batches"
                 raise ValueError(
                     f"{type(self._selector).__name__} {what} and cannot follow a custom sampler. Use shuffle=True in "
@@ -310,8 +284,8 @@ class Stream:
         if share < 1:
             order = order[: math.ceil(share * len(order) - 1e-6)]
             cuts = cuts if sizes is not None else None
-        if len(order) < self._ranks.count:
-            raise ValueError(f"Epoch {self._epoch} has {len(order)} samples for {self._ranks.count} ranks. Use fewer.")
+        if len(order) < self.ranks.count:
+            raise ValueError(f"Epoch {self._epoch} has {len(order)} samples for {self.ranks.count} ranks. Use fewer.")
         return order, cuts
 
     def _share(self, epoch: int) -> float:
@@ -319,45 +293,16 @@ class Stream:
         epochs = self._run.epochs
         return epochs - epoch if epochs is not None and epoch < epochs < epoch + 1 else 1.0
 
-    def _own_order(self) -> tuple[Tensor, list[int] | None]:
-        cuts = None
-        if self._plain:
-            order = agreed_order(_integers(self._whole(self.sampler)), self.sampler, self._ranks)
-        else:
-            own = [_integers(list(batch)) for batch in self._whole(self._loader.batch_sampler)]
-            order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
-            self.batch_size = self.batch_size or max(cuts, default=1)
-        size = self._run.size
-        if len(order) and (int(order.min()) < 0 or int(order.max()) >= size):
-            raise ValueError(
-                f"The sampler yields indices {int(order.min())} to {int(order.max())}; the data set has {size} "
-                f"samples, 0 to {size - 1}."
-            )
-        return order, cuts
-
-    def _whole(self, sampler: Any) -> list[Any]:
-        """All that a sampler yields in an epoch; an endless one, which has no length, is refused."""
-        if hasattr(sampler, "__len__"):
-            return list(sampler)
-        most = 100 * self._run.size
-        found = list(islice(sampler, most + 1))
-        if len(found) > most:
-            raise ValueError(
-                f"{type(sampler).__name__} yields more than {most} times and has no length: is it endless? wrap() "
-                "plans epoch by epoch and needs one that ends."
-            )
-        return found
-
     @property
     def _size(self) -> int:
-        return (self.batch_size or 1) * self._ranks.count
+        return (self.order.batch_size or 1) * self.ranks.count
 
     def _fewest(self, planned: int) -> int:
         """Samples that the last batch of an epoch must have, or it joins the one before: one a rank, which would wait.
 
         A selection rarely fills its last batch, so there it is two: BatchNorm finds no variance in one.
         """
-        return self._ranks.count * (1 if planned == self._run.size else 2)
+        return self.ranks.count * (1 if planned == self._run.size else 2)
 
     def _cut(self, order: Tensor, cuts: list[int] | None, fewest: int, size: int | None = None) -> Iterator[Tensor]:
         """``order`` in pieces of the sizes ``cuts``, else of ``size`` or a batch each; under ``fewest`` they join."""
@@ -372,10 +317,3 @@ class Stream:
                 break
         if end > start:
             yield order[start:end]
-
-
-def _integers(indices: list[Any]) -> Tensor:
-    try:
-        return torch.tensor([*map(operator.index, indices)], dtype=torch.int64)
-    except TypeError as error:
-        raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error

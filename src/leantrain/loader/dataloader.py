@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from leantrain.loader.batch_sampler import Stream
+from leantrain.loader.batch_sampler import SelectionSampler
 from leantrain.loader.unreadable_samples import Collate, Tolerant
 
 PREPARED = {  # what a framework made of a DataLoader shares its samples out and moves its batches
@@ -47,7 +47,7 @@ def check_loader(loader: Any) -> int:
     return size
 
 
-def twin(loader: DataLoader[Any], stream: Stream, *, keep_samples: bool, tolerant: bool) -> DataLoader[Any]:
+def twin(loader: DataLoader[Any], stream: SelectionSampler, *, keep_samples: bool, tolerant: bool) -> DataLoader[Any]:
     """The user's DataLoader fed by ``stream``.
 
     With ``keep_samples`` it gives lists of samples, not collated; ``tolerant``, what could be read of each batch.

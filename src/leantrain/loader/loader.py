@@ -3,13 +3,10 @@
 N = size of the data set, B = samples of a batch, K = samples kept of it.
 """
 
-import copy
-import logging
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -19,21 +16,21 @@ from torch.utils.data import DataLoader, default_collate
 from leantrain.core import dataset_info
 from leantrain.core.ledger import Ledger
 from leantrain.core.plan import Plan
+from leantrain.core.presented import Presentations, Presented
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.distributed.ledger_sync import Exchange
 from leantrain.distributed.plan_sync import agreed_plan, check_ranks
 from leantrain.distributed.process_group import Ranks
-from leantrain.loader import dataloader
-from leantrain.loader.batch_sampler import LEADING, Course, Request, Stream
+from leantrain.loader import dataloader, state
+from leantrain.loader.batch_sampler import Course, Request, SelectionSampler
 from leantrain.loader.open_batch import OpenBatch
 from leantrain.loader.unreadable_samples import Reading, Unreadable
+from leantrain.loader.user_order import UserOrder
 from leantrain.scoring.loss_recording import Nonfinite, ScoringPass, TrainingLoss
 from leantrain.scoring.scorer import Scores
 from leantrain.utils import nested_batch, validation
-
-log = logging.getLogger("leantrain")
 
 
 class Loader:
@@ -59,20 +56,8 @@ class Loader:
         nonfinite: Nonfinite,
         unreadable: Unreadable,
     ) -> None:
-        if isinstance(loader, Loader):
-            raise TypeError("This loader is wrapped already. Compose the selectors: wrap(loader, left | right).")
         size = dataloader.check_loader(loader)
-        if not isinstance(selector, Selector):
-            raise TypeError(f"selector must be a Selector such as InfoBatch(), not {type(selector).__name__}.")
-        if score is not None and not callable(score):
-            raise TypeError("score must be a function of a batch, for example leantrain.scorer(model, loss_fn).")
-        if "score" in selector.needs and score is None:
-            raise ValueError(
-                f"{type(selector).__name__} judges samples by their losses and needs a scoring function: "
-                "wrap(loader, ..., score=leantrain.scorer(model, F.cross_entropy))."
-            )
         self.selector = selector
-        validation.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
         self.ranks = Ranks()
         self.ledger = Ledger(size)
         self.stats = Stats()
@@ -98,14 +83,14 @@ class Loader:
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         joinable = loader.collate_fn is default_collate or getattr(loader.collate_fn, "joinable", False)
         self._samples = "score" in selector.needs and not joinable
-        self._stream = Stream(loader, selector, self._run, self.stats, self.ranks)
-        validation.one_of("unreadable", unreadable, ["raise", "skip"])
+        self._order = UserOrder(loader, size, self.ranks)
+        self._open = OpenBatch(loader.collate_fn if self._samples else None, self.ranks)
+        self._stream = SelectionSampler(self._order, self._open, selector, self._run, self.stats)
         self._reading = Reading(unreadable, loader, self._exchange, self.stats)
         self._inner = dataloader.twin(loader, self._stream, keep_samples=self._samples, tolerant=unreadable == "skip")
         self._plan: Plan | None = None
         self._weights: Tensor | None = None  # (N,) weights of the running epoch
-        self._current: Tensor | None = None  # indices of the batch handed out last
-        self._of = 0  # samples that all ranks were handed out with it
+        self._presented = Presentations(self.ranks.count)
         self._position = 0.0  # share of the running epoch that is done
         self._before_plan: dict[str, Any] = {}  # the selector's state before the plan was made
         self._at_start: tuple[dict[str, Any], Tensor] | None = None  # selector's state and open batch before the epoch
@@ -125,19 +110,19 @@ class Loader:
     @property
     def sampler(self) -> Any:
         """The user's sampler."""
-        return self._stream.sampler
+        return self._order.sampler
 
     @property
     def batch_size(self) -> int | None:
         """The user's batch size."""
-        return self._stream.batch_size
+        return self._order.batch_size
 
     @property
     def indices(self) -> Tensor:
         """(B,) int64 data set indices of the batch handed out last."""
-        if self._current is None:
+        if self._presented.newest is None:
             raise RuntimeError("No batch was handed out yet: iterate over the loader first.")
-        return self._current
+        return self._presented.newest.indices
 
     @property
     def progress(self) -> float:
@@ -195,9 +180,8 @@ class Loader:
             self._end_epoch()
         elif self._at_start:  # a look at some batches without training on them: as if it had not been
             self.selector.load_state_dict(self._at_start[0])
-            self._stream.open = self._at_start[1]
+            self._open.indices = self._at_start[1]
         begun = self._start_epoch()
-        opened = OpenBatch(self._user.collate_fn if self._samples else None)
         batches_given = 0
         for request, data in self._loaded():
             if batches_given == 1 and "loss" in self.selector.needs and not self._reduced:
@@ -207,33 +191,32 @@ class Loader:
                 )
             self._position = request.position
             if request.kind == "refresh":
-                self._scoring(self.epoch, request.indices, len(request.whole), opened.batch(data))
+                self._scoring(self.epoch, request.indices, request.of, self._open.collated(data))
                 continue
             if request.kind == "train":
                 batches_given += 1
-                yield self._hand_out(request.indices, len(request.whole), opened.batch(data))
+                yield self._hand_out(request.indices, request.of, data)
                 continue
-            if request.number == LEADING:
-                opened.add(request.indices, data)
-            else:
-                positions = self._choose(request, opened, data)
-                opened.add(request.indices[positions], opened.take(data, positions))
+            self._open.keep(*self._choose(request, data), data)
             while given := self._stream.pop():
                 batches_given += 1
-                yield self._hand_out(*given, opened.batch(opened.pop(len(given[0]))))
-        if self._stream.fresh:
-            for indices, of in self._stream.leftover():
-                batches_given += 1
-                alone = self.ranks.count == 1  # otherwise another rank may hold them
-                data = opened.pop(of) if alone else dataloader.read(self._inner, indices)
-                yield self._hand_out(indices, of, opened.batch(data))
+                yield self._hand_out_open(*given)
+        for given in self._stream.leftover():
+            batches_given += 1
+            yield self._hand_out_open(*given)
         if not batches_given and not begun:
             who = type(self.selector).__name__
             warnings.warn(f"Epoch {self.epoch}: {who} kept too few samples for a single batch.", stacklevel=2)
         self._end_epoch()
 
-    def reduce(self, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
+    def reduce(
+        self, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None, *, indices: Any = None
+    ) -> Tensor:
         """The training loss of the batch handed out last: records, weighs and averages.
+
+        A loop that fetches ahead, or cuts a batch up, says whose losses they are: ``reduce(losses, indices=ids)``, with
+        ``ids`` what ``loader.indices`` was when the batch was fetched, or a part of it. A presentation counts once:
+        what is told of a sample again (two heads, SAM, L-BFGS) is weighed and averaged, and not recorded.
 
         With a GradScaler: ``scaler.scale(loader.reduce(losses)).backward()``, so that what is recorded is not scaled.
         With gradients accumulated over k batches: ``(loader.reduce(losses) / k).backward()``; batches of other sizes
@@ -244,6 +227,7 @@ class Loader:
                 each sample's loss; unlike its own mean, the mean here does not divide by their sum.
             logits: (B, C) class scores, for methods that need correctness or confidence.
             targets: (B,) class labels, likewise.
+            indices: (B,) whose losses they are; by default those of the batch handed out last.
 
         Returns:
             The mean of weight times loss, a scalar to call ``backward`` on, in float32 or float64. Without weights it
@@ -251,9 +235,12 @@ class Loader:
 
         Raises:
             ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.
+            RuntimeError: earlier batches wait for their losses, and ``indices`` do not say whose these are.
             FloatingPointError: a NaN or infinite loss, unless ``wrap(nonfinite=...)`` says otherwise.
         """
-        loss = self._training_loss(self.epoch, self.indices, losses, self._weights, self._of, logits, targets)
+        places = self._presented.of_newest() if indices is None else self._presented.of(indices)
+        loss = self._training_loss(places, losses, logits, targets)
+        places.mark()
         self._reduced = True
         return loss
 
@@ -264,62 +251,11 @@ class Loader:
         trained on. The samples of an open batch are named, not held: going on reads them again. A shuffling without a
         generator of its own draws from torch's global one, which is the user's to save.
         """
-        self._exchange.flush(self.epoch)
-        ledger = self.ledger.state_dict()
-        if self._resumed is not None and self._at_start is None:  # loaded, and nothing done since
-            return copy.deepcopy(self._resumed) | {"ledger": ledger}
-        course = self._stream.course
-        if self._at_start is None or course is None or not course.begun:  # nothing of a running epoch is done yet
-            between = self._at_start is None
-            selector = self.selector.state_dict() if between and self._plan is None else self._before_plan
-            opened = self._stream.open if self._at_start is None else self._at_start[1]
-            running, draws = None, dataloader.draws(self._user) if between else self._draws
-        else:
-            plan = self._plan
-            assert plan is not None
-            # What is decided ahead of loading is decided again, from the epoch's start; see Stream.
-            selector, opened = self._at_start
-            running = {
-                "plan": {field.name: getattr(plan, field.name) for field in fields(plan)},
-                "course": {field.name: getattr(course, field.name) for field in fields(course)},
-                "position": self._position,
-            }
-            selector = self.selector.state_dict() if self._stream.fresh else selector
-            draws = dataloader.draws(self._user)
-        state = {
-            "epoch": self.epoch,
-            "open": opened,
-            "selector": selector,
-            "generators": draws,
-            "running": running,
-            "stats": self.stats.state_dict(),
-            "ranks": self.ranks.count,
-        }
-        return copy.deepcopy(state) | {"ledger": ledger}  # a copy already, and the largest part
+        return state.save(self)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, given: dict[str, Any]) -> None:
         """Go on from ``state_dict``, with a loader made in the same way. The next iteration goes on in that epoch."""
-        missing = {"epoch", "open", "selector", "ledger", "generators", "running", "stats", "ranks"} - state.keys()
-        if missing:
-            raise ValueError(f"This is not a Loader's state: it lacks {', '.join(sorted(missing))}.")
-        if state["ranks"] != self.ranks.count:
-            if state["running"]:
-                raise ValueError(
-                    f"This is the state of a loader on {state['ranks']} ranks within epoch {state['epoch']}; here are "
-                    f"{self.ranks.count}. Go on with {state['ranks']}, or from a state saved between two epochs."
-                )
-            log.warning("Epoch %d: from %d ranks to %d.", state["epoch"], state["ranks"], self.ranks.count)
-        dataloader.set_draws(self._user, state["generators"])
-        self.ledger.load_state_dict(state["ledger"])
-        state = copy.deepcopy({name: value for name, value in state.items() if name != "ledger"})
-        self.selector.load_state_dict(state["selector"])
-        self.stats.load_state_dict(state["stats"])
-        self.epoch, self._stream.open, self._plan = state["epoch"], state["open"], None
-        self._at_start, self._reduced, self._position = None, False, 0.0
-        self._resumed = state if state["running"] else None
-        if self._resumed:
-            self._plan = Plan(**self._resumed["running"]["plan"])
-            self._position = self._resumed["running"]["position"]
+        state.load(self, given)
 
     def _start_epoch(self) -> bool:
         """Get everything ready for the epoch's first batch, or the next one of a resumed epoch; True for the latter."""
@@ -328,10 +264,11 @@ class Loader:
         self._weights = None
         if plan.weights is not None:
             self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
-        self._at_start = self.selector.state_dict(), self._stream.open
+        self._at_start = self.selector.state_dict(), self._open.indices
         self._draws = dataloader.draws(self._user)
         running = self._resumed["running"] if self._resumed else None
-        self._stream.start(self.epoch, plan, Course(**running["course"]) if running else None)
+        course, held = (Course(**running["course"]), running["held"]) if running else (None, None)
+        self._stream.start(self.epoch, plan, course, held)
         self._position = running["position"] if running else 0.0
         self._iteration += 1
         for callback in self._at_epoch_start:
@@ -381,23 +318,31 @@ class Loader:
             waited = time.perf_counter() - start - (self.stats.select_seconds - deciding)
             self.stats.fetch_cost.append(waited / len(request.indices))
             request, data = self._reading.through(self.epoch, request, data)
-            self.stats.loaded += len(request.whole)
+            self.stats.loaded += request.of
             if len(request.indices):
                 yield request, data
 
-    def _choose(self, request: Request, opened: OpenBatch, data: Any) -> Tensor:
-        """What of a batch is kept: this rank's (K,) positions. All ranks decide on the losses of all."""
+    def _choose(self, request: Request, data: Any) -> tuple[list[Tensor], Tensor]:
+        """What of a batch is kept: its parts on all ranks, and (K,) positions within them. All decide on all losses."""
         parts = self._reading.parts(request)
         whole = torch.cat(parts)
         kept = torch.arange(len(whole))
         if request.kind == "score":
-            losses = self._scoring(self.epoch, request.indices, len(whole), opened.batch(data))
+            losses = self._scoring(self.epoch, request.indices, len(whole), self._open.collated(data))
             losses = torch.cat(self.ranks.gather(losses))
             kept = losses.isfinite().nonzero().flatten()
             kept = kept[self._stream.select(request.number, whole[kept], losses[kept])]
-        return self._stream.keep(parts, kept)
+        return parts, kept
 
-    def _hand_out(self, indices: Tensor, of: int, batch: Any) -> Any:
-        self._current, self._of = indices, of
+    def _hand_out_open(self, parts: list[Tensor], data: Any) -> Any:
+        indices = parts[self.ranks.rank]
+        if data is None:  # another rank may have read them
+            data = dataloader.read(self._inner, indices)
+        return self._hand_out(indices, sum(map(len, parts)), data)
+
+    def _hand_out(self, indices: Tensor, of: int, data: Any) -> Any:
+        batch = self._open.collated(data)
+        weights = None if self._weights is None else self._weights[indices]
+        self._presented.add(Presented(self._iteration, self.epoch, indices, of, weights))
         pin = self._samples and self._user.pin_memory and torch.cuda.is_available()
         return nested_batch.pin(batch) if pin else batch

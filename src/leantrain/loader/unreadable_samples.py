@@ -140,14 +140,15 @@ class Reading:
                 f"None of the samples {request.indices.tolist()} of rank {self.exchange.ranks.rank} can be read, and "
                 "the other ranks cannot take a step without it."
             )
-        return dataclasses.replace(request, indices=kept, whole=kept if alone else request.whole), data.data
+        return dataclasses.replace(request, indices=kept, parts=[kept] if alone else request.parts), data.data
 
     def parts(self, request: Request) -> list[Tensor]:
         """Of ``request``, what came through on each rank."""
         ranks = self.exchange.ranks
         if self.policy == "raise" or ranks.count == 1:
-            return list(request.whole.tensor_split(ranks.count))
-        return ranks.gather(request.indices)
+            return request.parts
+        own = request.indices if len(request.parts[ranks.rank]) else request.indices[:0]
+        return ranks.gather(own)
 
     def explain(self, error: Exception, requests: Iterable[Request], source: Any) -> None:
         """Add to ``error``, met while the first of ``requests`` was loaded, what is known: above all, which sample.

@@ -7,10 +7,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from leantrain.core.selector import Selector
+from leantrain.loader import dataloader
 from leantrain.loader.loader import Loader
 from leantrain.loader.unreadable_samples import Unreadable
 from leantrain.scoring.loss_recording import Nonfinite
 from leantrain.scoring.scorer import Scores
+from leantrain.utils import validation
 
 
 def wrap(
@@ -55,5 +57,19 @@ def wrap(
     Raises:
         TypeError, ValueError: the loader cannot be wrapped, or the selector lacks something; the message says what.
     """
+    if isinstance(loader, Loader):
+        raise TypeError("This loader is wrapped already. Compose the selectors: wrap(loader, left | right).")
+    dataloader.check_loader(loader)
+    if not isinstance(selector, Selector):
+        raise TypeError(f"selector must be a Selector such as InfoBatch(), not {type(selector).__name__}.")
+    if score is not None and not callable(score):
+        raise TypeError("score must be a function of a batch, for example leantrain.scorer(model, loss_fn).")
+    if "score" in selector.needs and score is None:
+        raise ValueError(
+            f"{type(selector).__name__} judges samples by their losses and needs a scoring function: "
+            "wrap(loader, ..., score=leantrain.scorer(model, F.cross_entropy))."
+        )
+    validation.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
+    validation.one_of("unreadable", unreadable, ["raise", "skip"])
     options = {"score": score, "epochs": epochs, "targets": targets, "seed": seed}
     return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable)

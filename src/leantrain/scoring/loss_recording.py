@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from leantrain.core.presented import Places
 from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.distributed.ledger_sync import LOSSES, SCORES, TRAINING, Exchange
@@ -78,19 +79,13 @@ class TrainingLoss:
         self.selector, self.exchange, self.stats, self.nonfinite = selector, exchange, stats, nonfinite
 
     def __call__(
-        self,
-        epoch: int,
-        indices: Tensor,
-        losses: Tensor,
-        weights: Tensor | None,
-        of: int,
-        logits: Tensor | None = None,
-        targets: Tensor | None = None,
+        self, places: Places, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None
     ) -> Tensor:
-        """The mean of weight times loss over the ``of`` samples of all ranks, once their gradients are averaged.
+        """The mean of weight times loss over the samples of all ranks, once their gradients are averaged.
 
         DDP averages over ranks, so the mean over this rank's samples counts by their share of all.
         """
+        indices, first = places.indices, places.first
         losses = check_losses(losses, len(indices), "reduce(losses)")
         correct, confidence = judge(logits, targets)
         if correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
@@ -98,20 +93,22 @@ class TrainingLoss:
                 f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}. Call "
                 "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
             )
-        seen, *facts = Scores(losses, correct, confidence).cpu()
-        finite = bool(seen.isfinite().all())
+        seen = Scores(losses, correct, confidence).cpu()
+        finite = bool(seen.losses.isfinite().all())
         if not finite and self.nonfinite == "raise":
-            raise FloatingPointError(broken(indices, seen, "training"))
+            raise FloatingPointError(broken(indices, seen.losses, "training"))
         # A step that one rank skips is skipped by all: the others would wait for its gradient.
-        if self.nonfinite == "skip" and self.exchange.ranks.any(not finite):
+        skipped = self.nonfinite == "skip" and self.exchange.ranks.any(not finite)
+        if not bool(first.all()):  # what is told again changes nothing that is known
+            indices, seen = indices[first], seen.take(first)
+        if skipped:
             if not finite:
-                warnings.warn(broken(indices, seen, "training") + " The step is skipped.", stacklevel=3)
-            self.stats.skipped_steps += 1
-            self.exchange.note(LOSSES, epoch, indices, seen)
+                warnings.warn(broken(places.indices, losses, "training") + " The step is skipped.", stacklevel=3)
+            self.stats.skipped_steps += places.steps
+            self.exchange.note(LOSSES, places.epoch, indices, seen.losses)
             return losses.new_zeros((), requires_grad=True)
-        self.stats.steps += 1
-        self.stats.trained += of
-        self.exchange.note(TRAINING, epoch, indices, seen, *facts)
-        loss = losses.mean() if weights is None else weighted_mean(losses, weights[indices])
-        share = len(indices) * self.exchange.ranks.count / of
-        return loss if share == 1 else loss * share
+        self.stats.steps += places.steps
+        self.stats.trained += places.trained
+        self.exchange.note(TRAINING, places.epoch, indices, *seen)
+        loss = losses.mean() if places.weights is None else weighted_mean(losses, places.weights)
+        return loss if places.share == 1 else loss * places.share

@@ -26,6 +26,10 @@ class Scores(NamedTuple):
     correct: Tensor | None = None
     confidence: Tensor | None = None
 
+    def take(self, rows: Tensor) -> "Scores":
+        """The same of some samples: positions, or (B,) bool."""
+        return Scores(self.losses[rows], *(None if fact is None else fact[rows] for fact in self[1:]))
+
     def cpu(self) -> "Scores":
         """The same on the CPU, as float32. In one transfer: each makes the host wait for the device."""
         losses = self.losses.detach().float()

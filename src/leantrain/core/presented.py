@@ -1,0 +1,174 @@
+"""Batches that were handed out: each knows whose samples it holds, so that what is told of it reaches those.
+
+B = samples of a batch on this rank, b = samples whose losses are told at once, W = number of ranks.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST, LEAST = 1024, 32  # batches kept in mind: of those that wait for their losses, and of those that have them
+
+
+@dataclass(eq=False, slots=True)
+class Presented:
+    """A batch as the user's loop got it.
+
+    Args:
+        run_through: number of the iterator that gave it.
+        epoch: in which it was given.
+        indices: (B,) int64, this rank's samples.
+        of: samples of all ranks.
+        weights: (B,) of their losses, None for 1.
+    """
+
+    run_through: int
+    epoch: int
+    indices: Tensor
+    of: int
+    weights: Tensor | None
+    told: Tensor = field(init=False)  # (B,) bool, whose losses came
+    left: int = field(init=False)  # samples whose losses did not
+
+    def __post_init__(self) -> None:
+        self.told = torch.zeros(len(self.indices), dtype=torch.bool)
+        self.left = len(self.indices)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was told of it yet."""
+        return self.left == len(self.indices)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Samples of batches that were handed out, whose losses are told now.
+
+    Attributes:
+        indices: (b,) int64 into the data set.
+        weights: (b,), None for 1.
+        first: (b,) bool, whose losses were not told before: a presentation counts once.
+        share: factor of this rank's mean, so that the ranks' mean is that over all samples.
+        trained: presentations on all ranks that are told for the first time.
+        steps: batches of which something is told for the first time.
+    """
+
+    parts: Sequence[tuple[Presented, Tensor]]  # batches, and (b,) positions in each
+    epoch: int
+    indices: Tensor
+    weights: Tensor | None
+    first: Tensor
+    share: float
+    trained: int
+    steps: int
+
+    def mark(self) -> None:
+        """The losses came: what is told of these samples from now on is told again."""
+        for batch, positions in self.parts:
+            batch.told[positions] = True
+            batch.left = len(batch.told) - int(batch.told.sum())
+
+
+class Presentations:
+    """The batches that were handed out of late.
+
+    Args:
+        ranks: W.
+
+    Attributes:
+        newest: the batch handed out last; None before the first.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+        self.newest: Presented | None = None
+        self._batches: deque[Presented] = deque(maxlen=MOST)
+
+    def add(self, batch: Presented) -> None:
+        """``batch`` is handed out now."""
+        while len(self._batches) >= LEAST and not self._batches[0].left:
+            self._batches.popleft()
+        self.newest = batch
+        self._batches.append(batch)
+
+    def of_newest(self) -> Places:
+        """All of the newest batch. RuntimeError where it need not be the one whose losses are there."""
+        if self.newest is None:
+            raise RuntimeError("No batch was handed out yet: iterate over the loader first.")
+        waiting = sum(batch.untouched and batch.run_through == self.newest.run_through for batch in self._batches)
+        if waiting > self.newest.untouched:
+            raise RuntimeError(
+                f"{waiting - self.newest.untouched} batches before the newest one wait for their losses: the loop "
+                "fetches ahead, as prefetchers do and loops that collect the batches of an accumulation, or it left "
+                "batches out. Whose losses are these? Keep loader.indices when a batch is fetched, and say it: "
+                "loader.reduce(losses, indices=ids)."
+            )
+        return self._places([(self.newest, torch.arange(len(self.newest.indices)))])
+
+    def of(self, indices: Any) -> Places:
+        """Those of ``indices`` (b,), in their order: of the oldest batches that still wait for them, else the newest.
+
+        Raises:
+            TypeError, ValueError: not integers, or a sample that no batch of late held.
+        """
+        wanted = _integers(indices)
+        for batch in self._batches:
+            if batch.untouched and torch.equal(batch.indices, wanted):
+                return self._places([(batch, torch.arange(len(wanted)))])
+        free: dict[int, list[tuple[Presented, int]]] = {}
+        batches = [batch for batch in self._batches if bool(torch.isin(batch.indices, wanted).any())]
+        for again in (False, True):
+            for batch in reversed(batches) if again else batches:
+                for position in (batch.told == again).nonzero().flatten().tolist():
+                    free.setdefault(int(batch.indices[position]), []).append((batch, position))
+        unknown = [index for index in wanted.tolist() if index not in free]
+        if unknown or not len(wanted):
+            raise ValueError(
+                f"indices name samples {unknown[:10]} that no batch of late held. Give loader.indices as it was when "
+                "the batch was handed out, or the part of it whose losses these are."
+            )
+        found: dict[Presented, list[tuple[int, int]]] = {}
+        for place, index in enumerate(wanted.tolist()):
+            places = free[index]
+            batch, position = places.pop(0) if len(places) > 1 else places[0]
+            found.setdefault(batch, []).append((place, position))
+        order = torch.tensor([place for pairs in found.values() for place, _ in pairs])
+        parts = [(batch, torch.tensor([position for _, position in pairs])) for batch, pairs in found.items()]
+        return self._places(parts, order.argsort())
+
+    def _places(self, parts: list[tuple[Presented, Tensor]], order: Tensor | None = None) -> Places:
+        def joined(columns: list[Tensor]) -> Tensor:
+            column = torch.cat(columns) if len(columns) > 1 else columns[0]
+            return column if order is None else column[order]
+
+        weighted = any(batch.weights is not None for batch, _ in parts)
+        weights = [torch.ones(len(at)) if batch.weights is None else batch.weights[at] for batch, at in parts]
+        first = [~batch.told[at] for batch, at in parts]
+        trained = 0
+        for (batch, _), new in zip(parts, first, strict=True):  # this rank's progress within a batch stands for all
+            size, before = len(batch.indices), len(batch.indices) - batch.left
+            trained += batch.of * (before + int(new.sum())) // size - batch.of * before // size
+        return Places(
+            parts,
+            parts[0][0].epoch,
+            joined([batch.indices[at] for batch, at in parts]),
+            joined(weights) if weighted else None,
+            joined(first),
+            sum(len(batch.indices) for batch, _ in parts) * self.ranks / sum(batch.of for batch, _ in parts),
+            trained,
+            sum(batch.untouched for batch, _ in parts),
+        )
+
+
+def _integers(indices: Any) -> Tensor:
+    try:
+        found = torch.as_tensor(indices).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)  # refused below
+    if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"indices={indices!r} must be a list or tensor of integers, one a loss, as loader.indices is.")
+    return found.long()

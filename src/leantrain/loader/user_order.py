@@ -1,0 +1,93 @@
+"""The order in which the user's own sampler gives samples. W = number of ranks, B = samples of a batch."""
+
+import operator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from leantrain.distributed.plan_sync import agreed_order
+from leantrain.distributed.process_group import Ranks
+
+
+class UserOrder:
+    """What the sampler of a DataLoader says.
+
+    Args:
+        loader: the user's.
+        size: of the data set.
+
+    Attributes:
+        sampler: the user's.
+        batch_size: of the user's batches, on one rank; None while unknown.
+        drop_last: whether a short last batch is left out.
+        plain: whether torch's own BatchSampler makes the batches.
+    """
+
+    def __init__(self, loader: DataLoader[Any], size: int, ranks: Ranks) -> None:
+        self._loader, self._size, self._ranks = loader, size, ranks
+        batches: Any = loader.batch_sampler
+        self.batch_size: int | None = getattr(batches, "batch_size", None)
+        self.drop_last = bool(getattr(batches, "drop_last", False))
+        self.plain = type(batches) is BatchSampler
+        # Of a BatchSampler that the user made, the DataLoader itself does not know the sampler.
+        self.sampler: Any = batches.sampler if self.plain else loader.sampler
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a plan may bring an order of its own: the user's says nothing but shuffle or not."""
+        return self.plain and type(self.sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
+
+    def batches(self) -> int:
+        """How many batches the user's DataLoader gives."""
+        return len(self._loader)
+
+    def samples(self) -> int:
+        """How many samples the sampler yields on all ranks, as far as it tells."""
+        try:
+            yielded = len(self.sampler)
+        except TypeError:
+            return self._size
+        if isinstance(self.sampler, DistributedSampler):
+            return min(yielded * self._ranks.count, self._size)
+        return yielded
+
+    def draw(self) -> tuple[Tensor, list[int] | None]:
+        """What the sampler yields in this epoch, (M,) int64; and the sizes of the user's own batches, if they hold."""
+        cuts = None
+        if self.plain:
+            order = agreed_order(_integers(self._whole(self.sampler)), self.sampler, self._ranks)
+        else:
+            own = [_integers(list(batch)) for batch in self._whole(self._loader.batch_sampler)]
+            order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
+            self.batch_size = self.batch_size or max(cuts, default=1)
+        size = self._size
+        if len(order) and (int(order.min()) < 0 or int(order.max()) >= size):
+            raise ValueError(
+                f"The sampler yields indices {int(order.min())} to {int(order.max())}; the data set has {size} "
+                f"samples, 0 to {size - 1}."
+            )
+        return order, cuts
+
+    def _whole(self, sampler: Any) -> list[Any]:
+        """All that a sampler yields in an epoch; an endless one, which has no length, is refused."""
+        if hasattr(sampler, "__len__"):
+            return list(sampler)
+        most = 100 * self._size
+        found = list(islice(sampler, most + 1))
+        if len(found) > most:
+            raise ValueError(
+                f"{type(sampler).__name__} yields more than {most} times and has no length: is it endless? wrap() "
+                "plans epoch by epoch and needs one that ends."
+            )
+        return found
+
+
+def _integers(indices: list[Any]) -> Tensor:
+    try:
+        return torch.tensor([*map(operator.index, indices)], dtype=torch.int64)
+    except TypeError as error:
+        raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error
