@@ -40,10 +40,10 @@ def test_the_counts_of_fixed_shares_are_those_of_the_trainer(digits):
     found = {row.method: row for row in estimate(settings, digits, seconds=1).forecasts}
     for method in METHODS:
         facts = train(settings, digits, method, seed=0, evaluate=False).facts
-        loaded = facts["loaded_samples"] - facts["aside"]["forward"]
-        trained = facts["backward_samples"] - facts["aside"]["backward"]
+        loaded = facts.loaded_samples - facts.aside.forward
+        trained = facts.backward_samples - facts.aside.backward
         counts = [share * 150 * 3 for share in (found[method].trained, found[method].scored, found[method].loaded)]
-        assert counts == pytest.approx([trained, facts["scored_samples"], loaded]), method
+        assert counts == pytest.approx([trained, facts.scored_samples, loaded]), method
 
 
 def run(monkeypatch, *words):

@@ -13,6 +13,7 @@ from leantrain.compare.presets import Preset, Table
 from leantrain.compare.presets.runner import configs, run_study, speedups
 from leantrain.compare.presets.scaling import scaled
 from leantrain.train import method_inputs
+from leantrain.train.facts import RunFacts
 
 CHANGES = {"data": "digits", "limit": 150, "model": "small", "width": 4, "epochs": 3, "batch_size": 32, "device": "cpu"}
 SMALL = Preset(
@@ -93,18 +94,23 @@ def made(method, seed, seconds, accuracies, control_for=None, preprocess=0.0):
     """A run of as many steps as seconds: with pooled costs of 1 s a sample, modelled time is measured time."""
     count = len(accuracies)
     points = [{"epoch": i, "train_seconds": seconds * (i + 1) / count, "accuracy": a} for i, a in enumerate(accuracies)]
-    return {
+    facts = {
         "method": method,
         "control_for": control_for,
         "seed": seed,
+        "epochs": count,
+        "accuracy": accuracies[-1],
         "trajectory": points,
         "train_seconds": seconds,
         "preprocess_seconds": preprocess,
+        "selection_seconds": 0.0,
         "loaded_samples": 0,
         "scored_samples": 0,
+        "forward_samples": seconds,
         "backward_samples": seconds,
         "costs": {"fetch": 0.0, "score": None, "step": 1.0, "decide": 0.0},
     }
+    return RunFacts.model_validate(facts)
 
 
 def test_speedups_by_hand():

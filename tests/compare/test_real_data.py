@@ -25,7 +25,7 @@ def test_a_short_comparison_on_cifar10(tmp_path):
         channels_last=True,
     )
     pictures = data.load(config.data, limit=config.limit)
-    results = compare(config, pictures, tmp_path / "out")
+    results = compare(config, pictures, tmp_path / "out").content()
     accuracy = {run["method"]: run["accuracy"] for run in results["runs"] if run["control_for"] is None}
     assert accuracy["full"] > 0.25  # ten classes
     for row in results["summary"][1:]:

@@ -5,12 +5,13 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from leantrain import data
-from leantrain.compare import CompareConfig, compare, jobs
+from leantrain.compare import CompareConfig, jobs
 from leantrain.compare import runner as experiment_module
 from leantrain.methods import METHODS
 
@@ -42,6 +43,11 @@ SUMMARY_KEYS = {
     "control_accuracy_pp_ahead",
     "verdict",
 }
+
+
+def compare(*given, **more) -> dict[str, Any]:
+    """As ``results.json`` has it."""
+    return experiment_module.compare(*given, **more).content()
 
 
 def config(**changes) -> CompareConfig:

@@ -10,11 +10,12 @@ from leantrain.compare.controls import time_ratio
 from leantrain.compare.costs import pooled_costs
 from leantrain.compare.significance import holm, paired
 from leantrain.compare.summary import rarest, seed_noise, summarise, verdict
+from leantrain.train.facts import RunFacts
 
 
 def run(method, seed, accuracy, *, control_for=None, trained=1000, scored=0, seconds=10.0, before=0.0, **more):
     costs = {"fetch": 0.001, "score": 0.002 if scored else None, "step": 0.01, "decide": 0.0}
-    return {
+    facts = {
         "method": method,
         "control_for": control_for,
         "seed": seed,
@@ -32,8 +33,9 @@ def run(method, seed, accuracy, *, control_for=None, trained=1000, scored=0, sec
             {"epoch": i, "train_seconds": seconds * (i + 1) / 4, "accuracy": accuracy * share}
             for i, share in enumerate((0.5, 0.8, 0.97, 1.0))
         ],
-        "costs": costs | more.pop("costs", {}),
-    } | more
+        "costs": costs,
+    }
+    return RunFacts.model_validate(facts | more)
 
 
 RUNS = [
@@ -52,7 +54,8 @@ def test_time_ratio_counts_medians_and_preprocessing():
 
 
 def test_one_slow_run_does_not_decide():
-    slow = [*RUNS[:3], RUNS[3] | {"costs": RUNS[3]["costs"] | {"step": 5.0}, "train_seconds": 2000.0}]
+    costs = RUNS[3].costs.model_copy(update={"step": 5.0})
+    slow = [*RUNS[:3], RUNS[3].model_copy(update={"costs": costs, "train_seconds": 2000.0})]
     assert time_ratio("sb", slow) == time_ratio("sb", RUNS[:4])
     assert pooled_costs(slow)["step"] == 0.01
 
@@ -178,9 +181,7 @@ def test_seeds_that_agree_to_the_last_digit():
 
 
 def line(seed, ends):
-    return [
-        run("full", seed, accuracy, control_for="line", share=share) | {"epochs": 4 * share} for share, accuracy in ends
-    ]
+    return [run("full", seed, accuracy, control_for="line", share=share, epochs=4 * share) for share, accuracy in ends]
 
 
 def test_a_control_read_off_a_line_lies_between_its_neighbours():
@@ -266,5 +267,5 @@ def test_accuracies_over_the_rare_classes():
     assert full["control_rare_classes_accuracy"] is None
     assert sb["rare_classes_accuracy"] == pytest.approx(0.3)
     assert sb["control_rare_classes_accuracy"] == pytest.approx(0.25)
-    runs[-1]["rare_classes_accuracy"] = None
+    runs[-1].rare_classes_accuracy = None
     assert summarise(runs, ["sb"])[0]["rare_classes_accuracy"] is None

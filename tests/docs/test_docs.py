@@ -86,8 +86,8 @@ def test_with_its_one_line_the_example_method_can_be_compared(monkeypatch):
     settings = {"drop-learnt": {"threshold": 0.5}}
     config = TrainConfig(limit=200, epochs=6, batch_size=20, device="cpu", settings=settings)
     facts = train(config, digits, "drop-learnt", seed=0).facts
-    assert facts["settings"] == {"threshold": 0.5}
-    assert 200 < facts["backward_samples"] < 6 * 200
+    assert facts.settings == {"threshold": 0.5}
+    assert 200 < facts.backward_samples < 6 * 200
 
 
 def test_the_diff_is_what_the_readme_runs():

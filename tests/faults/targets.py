@@ -225,7 +225,7 @@ def _store(folder: Path) -> dict[str, Target]:
     loaded = data.load("digits", limit=20)
     kept = store.Store(out, config, loaded.fingerprint)
     runs.mkdir()
-    first, *others = (job.name for group in runner.jobs(config) for job in group)
+    first, *others = (job for group in runner.jobs(config) for job in group)
     costs = {"fetch": 0.1, "score": None, "step": 0.2, "decide": 0.3}
     seconds = {f"{name}_seconds": 2.5 for name in ("train", "preprocess", "selection")}
     samples = {f"{name}_samples": 60 for name in ("forward", "backward", "loaded", "scored")}
@@ -233,7 +233,7 @@ def _store(folder: Path) -> dict[str, Target]:
     track = {"trajectory": [row], "costs": costs, "aside": {"forward": 0, "backward": 0}, "settings": {"a": 1}}
     facts = {"epochs": 3.0, "accuracy": 0.5, **seconds, **samples, **track, "events": {}, "class_accuracy": [0.5]}
     text = json.dumps({"facts": facts, "epochs": [row, row]})
-    for name in (first, *others):
+    for name in (job.name for job in (first, *others)):
         (runs / f"{name}.json").write_text(text)
         np.save(runs / f"{name}.npy", np.ones(len(loaded.targets), np.int32))
 
@@ -242,7 +242,7 @@ def _store(folder: Path) -> dict[str, Target]:
         with mock.patch.object(runner, "describe", return_value={}):  # it asks git
             runner._run(config, loaded, out, resume=True, overwrite=False, on_epoch=None)
 
-    whole, path = known.read_text(), runs / f"{first}.json"
+    whole, path = known.read_text(), runs / f"{first.name}.json"
     return {
         "finished run": file(path, lambda: kept.load(first), mutate.json_text),
         "comparison that goes on": file(

@@ -24,7 +24,7 @@ from targets_data import IMAGES
 from leantrain import data, methods, report
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.runner import Job
-from leantrain.compare.store import Store, _read_column, read_json
+from leantrain.compare.store import Store, StoredRun, _read_column, read_json
 from leantrain.data.readers import cifar, decode
 from leantrain.embed import published
 from leantrain.embed.features import Features
@@ -32,6 +32,7 @@ from leantrain.replay import parquet_parts
 from leantrain.report import counts, results
 from leantrain.report.figures import kept_share
 from leantrain.train.config import parse_yaml, read_yaml
+from leantrain.train.facts import RunFacts
 from report.synthetic import write_results
 
 MEGABYTE = 2**20
@@ -568,15 +569,15 @@ def test_labels_never_become_paths(label: str, tmp_path: Path) -> None:
     plain = Store(out, CompareConfig(methods=("full",)), "f")
     for job in (Job(method, 0), Job("full", 0, control_for=method)):
         with pytest.raises(ValueError, match=r"cannot name a file|surrogate"):
-            plain.load(job.name)
+            plain.load(job)
     assert [path.name for path in tmp_path.rglob("*")] == ["deep", "out", "config.json"]
 
 
 @pytest.mark.parametrize("label", ["cosine", "r0.5", "theta=auto", "größe", "a b", "x_1-2,3", "grad-match+adonis"])
 def test_sensible_labels_are_allowed(label: str, tmp_path: Path) -> None:
     store = Store(tmp_path, CompareConfig(methods=("full", f"ids@{label.partition('+')[0]}")), "f")
-    assert store.load(Job(f"ids@{label}", 0, None).name) is None
-    assert all(store.load(Job(name, 0, None).name) is None for name in methods.METHODS)
+    assert store.load(Job(f"ids@{label}", 0)) is None
+    assert all(store.load(Job(name, 0)) is None for name in methods.METHODS)
 
 
 def test_a_folder_of_runs_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -605,7 +606,9 @@ def test_a_finished_run_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "runs" / "full-seed0.json").write_text(
         json.dumps({"facts": FACTS, "epochs": [{"epoch": 0, "lr": None}]})
     )
-    assert store.load("full-seed0") == (FACTS, [{"epoch": 0, "lr": None}], {})
+    found = store.load(Job("full", 0))
+    assert found == StoredRun(RunFacts(method="full", seed=0, **FACTS), [{"epoch": 0, "lr": None}], {})
+    assert {name: found.facts.model_dump()[name] for name in FACTS} == FACTS
 
 
 @pytest.mark.parametrize(
@@ -632,7 +635,7 @@ def test_a_run_that_is_none_is_refused(content: Any, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "full-seed0.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"full-seed0\.json is not what a finished run leaves"):
-        store.load("full-seed0")
+        store.load(Job("full", 0))
 
 
 def test_finished_runs_that_took_no_time(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def same(ours, theirs) -> None:
         for fact in ("epoch", "accuracy", "train_loss", "lr", "trained", "scored"):
             assert row[fact] == other[fact]
     for fact in ("forward_samples", "backward_samples", "steps", "events", "class_accuracy"):
-        assert ours.facts[fact] == theirs.facts[fact]
+        assert getattr(ours.facts, fact) == getattr(theirs.facts, fact)
 
 
 STOPPED = ["full", "adonis", "sb", "kakurenbo", "grad-match", "rho-loss", "ids+sb", "forget"]
@@ -76,7 +76,7 @@ STOPPED = ["full", "adonis", "sb", "kakurenbo", "grad-match", "rho-loss", "ids+s
 def test_a_stopped_training_ends_as_the_straight_one(digits, tmp_path, method, workers):
     settings = config(workers=workers)
     straight = train(settings, digits, method, seed=3)
-    steps = straight.facts["steps"]
+    steps = straight.facts.steps
     for number, (stop, every) in enumerate([(steps // 3, 2), (steps - 1, 1)] if workers == 0 else [(steps // 2, 3)]):
         folder = tmp_path / str(number)
         with pytest.raises(Stopped):

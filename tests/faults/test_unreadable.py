@@ -319,7 +319,7 @@ def test_the_trainer_counts(method: str) -> None:
     assert int(result.trained.sum()) > 0
     lost = [row["unreadable"] for row in result.epochs]
     assert lost[0] > 0
-    assert result.facts["unreadable_samples"] == sum(lost)
+    assert result.facts.unreadable_samples == sum(lost)
     if method != "forget":
         assert lost == [15, 15]
     with pytest.raises(ValueError, match="cannot identify") as caught:

@@ -85,7 +85,7 @@ def test_extra_keys_and_missing_trajectory_are_accepted(out: Path) -> None:
             run["trajectory"] = [{"epoch": 1, "train_seconds": math.nan, "accuracy": 0.1}]
 
     edit(out, change)
-    assert np.array_equal(load(out).runs[0].trajectory, np.empty((0, 3)))
+    assert np.array_equal(load(out).runs[0].track(), np.empty((0, 3)))
     assert report.write(out).exists()
 
 
@@ -101,8 +101,8 @@ def test_steady_seconds_take_the_place_of_the_clocks(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, samples=60)
     before = load(tmp_path).runs[0]
     content = json.loads((tmp_path / "results.json").read_text())
-    content["runs"][0]["steady_seconds"] = before.train_seconds / 4
+    content["runs"][0]["steady_seconds"] = before.seconds / 4
     (tmp_path / "results.json").write_text(json.dumps(content))
     after = load(tmp_path).runs[0]
-    assert after.train_seconds == before.train_seconds / 4
-    assert after.trajectory[:, 1] == pytest.approx(before.trajectory[:, 1] / 4)
+    assert after.seconds == before.seconds / 4
+    assert after.track()[:, 1] == pytest.approx(before.track()[:, 1] / 4)

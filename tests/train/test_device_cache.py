@@ -39,11 +39,11 @@ def test_the_same_samples_and_weights(digits, monkeypatch, method, changes):
     monkeypatch.setattr(Resident, "__getitems__", lambda self, rows: reads.append(rows) or joined(self, rows))
     monkeypatch.delattr(Resident, "__getitem__")  # nothing reads one by one
     together = train(config(resident=True, **changes), digits, method, seed=1)
-    assert sum(map(len, reads)) >= together.facts["loaded_samples"] > 0
+    assert sum(map(len, reads)) >= together.facts.loaded_samples > 0
     assert torch.equal(alone.trained, together.trained)
     pairs = zip(alone.model.state_dict().values(), together.model.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    assert (alone.facts["images"], together.facts["images"]) == ("read one by one", "resident on cpu")
+    assert (alone.facts.images, together.facts.images) == ("read one by one", "resident on cpu")
 
 
 def test_where_the_images_stay(digits, monkeypatch):
@@ -77,5 +77,5 @@ def test_on_a_gpu(digits, method):
     alone, together = (
         train(config(device="cuda", resident=resident), digits, method, seed=1) for resident in (False, True)
     )
-    assert together.facts["images"].startswith("resident on cuda")
+    assert together.facts.images.startswith("resident on cuda")
     assert torch.equal(alone.trained, together.trained)

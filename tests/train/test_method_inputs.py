@@ -37,13 +37,13 @@ def test_every_method_trains(digits, method):
     check(settings, [method])
     result = train(settings, digits, method, seed=0)
     facts = result.facts
-    aside = facts["aside"]
-    assert int(result.trained.sum()) == facts["backward_samples"] - aside["backward"]
-    assert facts["forward_samples"] == int(result.trained.sum()) + facts["scored_samples"] + aside["forward"]
-    assert len(facts["class_accuracy"]) == 10
+    aside = facts.aside
+    assert int(result.trained.sum()) == facts.backward_samples - aside.backward
+    assert facts.forward_samples == int(result.trained.sum()) + facts.scored_samples + aside.forward
+    assert len(facts.class_accuracy) == 10
     again = train(settings, digits, method, seed=0)
     assert torch.equal(result.trained, again.trained)
-    assert facts["accuracy"] == again.facts["accuracy"]
+    assert facts.accuracy == again.facts.accuracy
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_every_method_trains(digits, method):
 )
 def test_what_is_done_aside_is_counted(digits, method, forward, backward):
     facts = train(config(settings=SETTINGS), digits, method, seed=0).facts
-    assert facts["aside"] == {"forward": forward, "backward": backward}
-    assert (facts["preprocess_seconds"] > 0) == (method != "grad-match")
-    assert facts["total_seconds"] == facts["train_seconds"] + facts["preprocess_seconds"]
-    assert facts["selection_seconds"] >= 0
+    assert facts.aside.model_dump() == {"forward": forward, "backward": backward}
+    assert (facts.preprocess_seconds > 0) == (method != "grad-match")
+    assert facts.total_seconds == facts.train_seconds + facts.preprocess_seconds
+    assert facts.selection_seconds >= 0
 
 
 def test_forget_drops_what_its_probe_forgot_least(digits):
@@ -103,14 +103,14 @@ def test_no_holdout_model_saw_the_sample_that_it_judges(digits, monkeypatch):
 
 def test_a_label_gives_a_method_settings_of_its_own(digits):
     settings = config(settings={"rs2": {"keep_ratio": 0.5}, "rs2@few": {"keep_ratio": 0.3}})
-    assert train(settings, digits, "rs2@few", seed=0).facts["backward_samples"] == 4 * 45
-    assert train(settings, digits, "rs2", seed=0).facts["backward_samples"] == 4 * 75
+    assert train(settings, digits, "rs2@few", seed=0).facts.backward_samples == 4 * 45
+    assert train(settings, digits, "rs2", seed=0).facts.backward_samples == 4 * 75
 
 
 def test_a_class_floor_around_any_method(digits):
     facts = train(config(class_floor=0.5, settings={"rpd": {"keep_ratio": 0.2}}), digits, "rpd", seed=0).facts
-    assert facts["events"]["samples_added_by_class_floor"] > 0
-    assert facts["backward_samples"] >= 4 * 75
+    assert facts.events["samples_added_by_class_floor"] > 0
+    assert facts.backward_samples >= 4 * 75
     full = train(config(class_floor=0.5), digits, "full", seed=0).facts
     assert full["events"] == {}
 
@@ -132,8 +132,8 @@ def test_a_recording_of_one_model_is_replayed_by_another(digits, tmp_path):
     replayed = config(model="tiny-resnet", lr=0.01, settings={"replay": {"path": str(tmp_path / "picks")}})
     second = train(replayed, digits, "replay", seed=1)
     assert torch.equal(first.trained, second.trained)
-    assert second.facts["scored_samples"] == 0
-    assert second.facts["aside"] == {"forward": 0, "backward": 0}
+    assert second.facts.scored_samples == 0
+    assert second.facts.aside.model_dump() == {"forward": 0, "backward": 0}
 
 
 @pytest.mark.parametrize("method", ["ids", "ssp", "grad-match", "infobatch+grad-match-pb", "infobatch", "forget"])

@@ -91,7 +91,7 @@ def test_scores_on_the_cpu_in_chunks(digits, monkeypatch, precision, chunk):
     settings = config(epochs=1, batch_size=64, precision=precision, settings={"adonis": {"scoring_batches": 2}})
     result = train(settings, digits, "adonis", seed=0, evaluate=False)
     assert (sum(rows), max(rows)) == (150, chunk)
-    assert result.facts["scored_samples"] == 150
+    assert result.facts.scored_samples == 150
 
 
 def hooked(model, hook):
@@ -130,28 +130,28 @@ def test_a_skipped_step_does_not_reach_the_optimizer(digits, monkeypatch):
     diverging = config(lr=1e18, schedule="constant", epochs=1, nonfinite="skip")
     with pytest.warns(UserWarning, match=r"The step is skipped"):
         result = train(diverging, digits, "full", seed=0, evaluate=False)
-    assert result.facts["steps"] == len(steps) < 5
+    assert result.facts.steps == len(steps) < 5
 
 
 def test_accounting_of_ids_with_a_snapshot(digits):
     result = train(config(epochs=4, settings={"ids": {"keep_ratio": 0.5}}), digits, "ids", seed=0)
     facts = result.facts
-    assert "features" not in facts["settings"]
+    assert "features" not in facts.settings
     expected = {"keep_ratio": 0.5, "switch_epoch": 0.9, "start_epoch": 1, "per_class": True}
-    assert facts["settings"] | expected == facts["settings"]
+    assert facts.settings | expected == facts.settings
     per_class = [int((digits.targets == label).sum()) for label in range(10)]
     easy = sum(-(-count // 2) + (count > 1) for count in per_class)  # half of the class and its last one
-    assert facts["backward_samples"] == 150 + 3 * easy
-    assert facts["forward_samples"] == facts["backward_samples"] + 150  # and the embedding pass
-    assert facts["preprocess_seconds"] > 0
-    assert facts["total_seconds"] == facts["train_seconds"] + facts["preprocess_seconds"]
-    assert int(result.trained.sum()) == facts["backward_samples"]
+    assert facts.backward_samples == 150 + 3 * easy
+    assert facts.forward_samples == facts.backward_samples + 150  # and the embedding pass
+    assert facts.preprocess_seconds > 0
+    assert facts.total_seconds == facts.train_seconds + facts.preprocess_seconds
+    assert int(result.trained.sum()) == facts.backward_samples
 
 
 def test_a_cut_budget_compresses_the_schedule(digits):
     rows = train(config(), digits, "full", seed=0, epochs=1.5).epochs
     assert [row["trained"] for row in rows] == [150, 75]
-    assert train(config(), digits, "full", seed=0, epochs=1.5).facts["epochs"] == 1.5
+    assert train(config(), digits, "full", seed=0, epochs=1.5).facts.epochs == 1.5
 
 
 def test_divergence_stops_with_the_samples_named(digits):

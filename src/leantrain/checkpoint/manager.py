@@ -16,6 +16,8 @@ from typing import Any
 from leantrain.checkpoint.format import load_latest, save
 from leantrain.distributed.process_group import Ranks
 
+Facts = dict[str, Any]
+
 EPOCHS = "epochs"  # folder of the checkpoint at the end of an epoch
 log = logging.getLogger("leantrain")
 TERMINATED = 143  # the exit code of a process that SIGTERM ended
@@ -35,15 +37,19 @@ class Checkpoints:
         self._last = time.monotonic()
         self._step = 0
         self._kept: int | None = None  # step of the newest whole checkpoint
-        self._facts: dict[str, Any] = {}
+        self._facts: Facts = {}
         self._terminated = False
         self._ranks: Ranks | None = None
 
-    def open(self, facts: dict[str, Any], ranks: Ranks) -> Any:
-        """The state of the newest whole checkpoint, or None. ``facts`` name the run; those of another are refused."""
+    def open(self, facts: Facts, ranks: Ranks, complete: Callable[[Facts], Facts] = lambda found: found) -> Any:
+        """The state of the newest whole checkpoint, or None. ``facts`` name the run; those of another are refused.
+
+        ``complete`` makes of the facts that an earlier version kept what they are today.
+        """
         self._facts, self._ranks = facts, ranks
 
-        def check(found: dict[str, Any]) -> None:
+        def check(found: Facts) -> None:
+            found = complete(found)
             other = [name for name in facts if found.get(name) != facts[name]]
             if other:
                 name = other[0]

@@ -32,7 +32,7 @@ def compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwri
     )
     with Progress(console, config) as progress:
         results = run(config, data, out, resume=resume, overwrite=overwrite, on_epoch=progress.update)
-    console.print(table(results, console.width))
+    console.print(table(results.content(), console.width))
     _report(out, data)
     console.print(f"Results: {out / 'results.json'}", highlight=False, soft_wrap=True)
 
@@ -133,12 +133,12 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     )
     if not first:
         return
-    facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts
+    facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts.model_dump()
     write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
     save = require_extra("safetensors.torch", "train").save_model
     write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
     checkpoints.finish()
-    console.print(f"Accuracy {100 * result.facts['accuracy']:.2f} %. Written to {out}.", highlight=False)
+    console.print(f"Accuracy {100 * (result.facts.accuracy or 0):.2f} %. Written to {out}.", highlight=False)
 
 
 def read_data(config: Any) -> Any:

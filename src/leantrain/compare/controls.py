@@ -8,36 +8,34 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from leantrain.compare.costs import modelled_seconds, of, pooled_costs, work
+from leantrain.compare.costs import modelled_seconds, of, own, pooled_costs, work
+from leantrain.compare.results import FULL, LINE
+from leantrain.train.facts import RunFacts
 
-Run = dict[str, Any]
-
-LINE = "line"  # in a run's ``control_for``: it serves every method
 BUDGETS = ("time", "work")
 NEAR = 0.01  # shares of full training this close are one control
 BEYOND = 0.02  # a method this much longer than full training has full training itself as its control
 
 
-def share(method: str, runs: list[Run], budget: str) -> float:
+def share(method: str, runs: list[RunFacts], budget: str) -> float:
     """Time (modelled) or work of ``method``, pre-processing included, over that of full training; means over seeds."""
     return time_ratio(method, runs) if budget == "time" else work_ratio(method, runs)
 
 
-def time_ratio(method: str, runs: list[Run]) -> float:
+def time_ratio(method: str, runs: list[RunFacts]) -> float:
     """Modelled time of ``method``, pre-processing included, over that of full training; means over seeds."""
     costs = pooled_costs(runs)
-    theirs = [modelled_seconds(run, costs) + run["preprocess_seconds"] for run in of(runs, method)]
-    full = [modelled_seconds(run, costs) for run in of(runs, "full")]
+    theirs = [modelled_seconds(run, costs) + run.preprocess_seconds for run in of(runs, method)]
+    full = [modelled_seconds(run, costs) for run in of(runs, FULL)]
     return statistics.fmean(theirs) / statistics.fmean(full)
 
 
-def work_ratio(method: str, runs: list[Run]) -> float:
+def work_ratio(method: str, runs: list[RunFacts]) -> float:
     """Forward passes and twice the backward passes of ``method`` over those of full training; means over seeds."""
-    return statistics.fmean(map(work, of(runs, method))) / statistics.fmean(map(work, of(runs, "full")))
+    return statistics.fmean(map(work, of(runs, method))) / statistics.fmean(map(work, of(runs, FULL)))
 
 
 def on_line(wanted: float, shares: tuple[float, ...]) -> bool:
@@ -46,43 +44,42 @@ def on_line(wanted: float, shares: tuple[float, ...]) -> bool:
 
 
 def control(
-    runs: list[Run], method: str, budget: str, value: Callable[[Run], float]
+    runs: list[RunFacts], method: str, budget: str, value: Callable[[RunFacts], float]
 ) -> tuple[dict[int, float], float | None]:
     """``value`` of the control of ``method`` by seed, and the epochs that the control has.
 
     Its own runs where there are any; else those made for the other budget, where the two are all but the same; else
     what the line says. Nothing where there is neither.
     """
-    plain = [run for run in runs if run["control_for"] is None]
-    wanted = share(method, plain, budget)
+    wanted = share(method, own(runs), budget)
     for made_for in (budget, *[other for other in BUDGETS if other != budget]):
-        own = [run for run in of(runs, "full", method) if run.get("budget", "time") == made_for]
-        if own and (made_for == budget or abs(share(method, plain, made_for) - wanted) <= NEAR):
-            return {run["seed"]: value(run) for run in own}, statistics.fmean(run["epochs"] for run in own)
-    line = of(runs, "full", LINE)
-    if not line or not on_line(wanted, tuple(run["share"] for run in line)):
+        cut = [run for run in of(runs, FULL, method) if (run.budget or "time") == made_for]
+        if cut and (made_for == budget or abs(share(method, own(runs), made_for) - wanted) <= NEAR):
+            return {run.seed: value(run) for run in cut}, statistics.fmean(run.epochs for run in cut)
+    line = of(runs, FULL, LINE)
+    if not on_line(wanted, tuple(run.share or 1.0 for run in line)):
         return {}, None
-    ends = {run["seed"]: run for run in of(runs, "full")}
+    ends = {run.seed: run for run in of(runs, FULL)}
     found = {}
     for seed, end in ends.items():
-        points = [(run["share"], value(run)) for run in line if run["seed"] == seed] + [(1.0, value(end))]
+        points = [(run.share or 1.0, value(run)) for run in [*line, end] if run.seed == seed]
         found[seed] = _between(min(wanted, 1.0), sorted(points))
-    return found, wanted * statistics.fmean(run["epochs"] for run in ends.values())
+    return found, wanted * statistics.fmean(run.epochs for run in ends.values())
 
 
-def stopped(runs: list[Run], method: str) -> dict[int, float]:
+def stopped(runs: list[RunFacts], method: str) -> dict[int, float]:
     """Accuracy, by seed, of full training merely stopped at the time of ``method``: its schedule is not compressed.
 
     Read off the tests along full training, between two of them linearly. Nothing for seeds without a test so early, or
     for a method that takes as long as full training.
     """
-    wanted = share(method, [run for run in runs if run["control_for"] is None], "time")
+    wanted = share(method, own(runs), "time")
     found = {}
-    for run in of(runs, "full"):
-        tests = [test for test in run["trajectory"] if test["accuracy"] is not None]
-        epochs, end = [1 + test["epoch"] for test in tests], wanted * run["epochs"]
-        if tests and epochs[0] <= end < epochs[-1]:
-            found[run["seed"]] = float(np.interp(end, epochs, [test["accuracy"] for test in tests]))
+    for run in of(runs, FULL):
+        tests, end = run.track(), wanted * run.epochs
+        epochs = 1 + tests[:, 0]
+        if len(tests) and epochs[0] <= end < epochs[-1]:
+            found[run.seed] = float(np.interp(end, epochs, tests[:, 2]))
     return found
 
 

@@ -1,15 +1,19 @@
 """The folder of a comparison: one file a finished run, so that an interrupted comparison goes on where it was."""
 
+import dataclasses
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from leantrain.compare.config import CompareConfig
-from leantrain.train.config import REMEDIES
+from leantrain.compare.job import Job
+from leantrain.train.config import REMEDIES, with_defaults
+from leantrain.train.facts import Number, RunFacts, first_error
 from leantrain.train.trainer import RunResult
 from leantrain.utils import untrusted_input
 from leantrain.utils.atomic_write import LOCK, write_json, write_whole
@@ -18,52 +22,16 @@ from leantrain.utils.atomic_write import LOCK, write_json, write_whole
 _NAME = re.compile(r"[\w@+.,=-][\w@+.,= -]*")
 _LONGEST = 200  # bytes; file systems allow 255 with what is added
 _COLUMNS = {"trained": "iu", "loss": "f", "distance": "f"}  # per sample, and the kinds of number they hold
-_MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
-
-_Number = Annotated[float, Field(strict=True, ge=-_MOST, le=_MOST)]
-_Amount = Annotated[float, Field(strict=True, ge=0, le=_MOST)]
-_Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+_ROWS = TypeAdapter(list[dict[str, Number | None]])
 
 
-class _Costs(BaseModel):
-    fetch: _Amount | None
-    score: _Amount | None
-    step: _Amount | None
-    decide: _Number
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished run: its facts, a row an epoch, and what is kept per sample, (N,) each."""
 
-
-class _Point(BaseModel):
-    epoch: _Amount
-    train_seconds: _Amount
-    accuracy: _Share | None  # tested after the last epoch only: of all others none
-
-
-class _Aside(BaseModel):
-    forward: _Amount
-    backward: _Amount
-
-
-class _Facts(BaseModel):
-    """What results and summary are made of; there is more."""
-
-    accuracy: _Share
-    epochs: _Amount
-    train_seconds: _Amount
-    preprocess_seconds: _Amount
-    selection_seconds: _Number
-    forward_samples: _Amount
-    backward_samples: _Amount
-    loaded_samples: _Amount
-    scored_samples: _Amount = 0
-    aside: _Aside = _Aside(forward=0, backward=0)
-    class_accuracy: list[_Share] | None = None
-    trajectory: list[_Point]
-    costs: _Costs
-
-
-class _Finished(BaseModel):
-    facts: _Facts
-    epochs: list[dict[str, _Number | None]]
+    facts: RunFacts
+    epochs: list[dict[str, Any]]
+    samples: dict[str, np.ndarray]
 
 
 class Store:
@@ -104,36 +72,37 @@ class Store:
                 raise ValueError(f"{folder} holds this comparison already. Pass --resume to go on, or another --out.")
         write_json(known, described)
 
-    def load(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]] | None:
-        """Facts, epoch rows and what is kept per sample of a finished run; None if it is not finished."""
-        path = self._path(name)
+    def load(self, job: Job) -> StoredRun | None:
+        """What a finished run left; None if it is not finished. A file does not decide whose run it is."""
+        path = self._path(job.name)
         if not path.exists():
             return None
         content = read_json(path)
+        facts, rows = (content.get(part) if isinstance(content, dict) else content for part in ("facts", "epochs"))
         try:
-            _Finished.model_validate(content)
+            found = RunFacts.model_validate(facts | dataclasses.asdict(job) if isinstance(facts, dict) else facts)
+            rows = _ROWS.validate_python(rows)
         except ValidationError as error:
-            wrong = error.errors()[0]
-            place = ".".join(map(str, wrong["loc"]))
             raise ValueError(
-                f"{path} is not what a finished run leaves ({place}: {wrong['msg']}). Remove it; --resume then runs it "
+                f"{path} is not what a finished run leaves ({first_error(error)}). Remove it; --resume then runs it "
                 "again."
             ) from None
-        places = {column: self._column(name, column) for column in _COLUMNS}
+        places = {column: self._column(job.name, column) for column in _COLUMNS}
         samples = {column: _read_column(place, _COLUMNS[column]) for column, place in places.items() if place.exists()}
-        return content["facts"], content["epochs"], samples
+        return StoredRun(found, rows, samples)
 
-    def save(self, name: str, result: RunResult) -> None:
+    def save(self, job: Job, result: RunResult) -> StoredRun:
         """Keep a finished run."""
-        for column, values in result.samples.items():
-            write_whole(self._column(name, column), lambda place, values=values: _write_column(place, values.numpy()))
-        write_json(
-            self._path(name), {"facts": result.facts, "epochs": result.epochs}
-        )  # last: its presence says finished
+        facts, samples = result.facts.model_dump(), {name: column.numpy() for name, column in result.samples.items()}
+        for column, values in samples.items():
+            write_whole(self._column(job.name, column), lambda place, values=values: _write_column(place, values))
+        # Last: its presence says finished.
+        write_json(self._path(job.name), {"facts": facts, "epochs": result.epochs})
+        return StoredRun(RunFacts.model_validate(facts | dataclasses.asdict(job)), result.epochs, samples)
 
-    def checkpoints(self, name: str) -> Path:
+    def checkpoints(self, job: Job) -> Path:
         """Folder of the checkpoints of a run that is under way."""
-        return self._path(name).with_suffix(".checkpoints")
+        return self._path(job.name).with_suffix(".checkpoints")
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST:
@@ -148,12 +117,7 @@ class Store:
         return self._path(name).with_suffix(".npy" if column == "trained" else f".{column}.npy")
 
     def _check_same(self, there: Any, here: dict[str, Any]) -> None:
-        if there == here:
-            return
-        if all(isinstance(found, dict) and isinstance(found.get("config"), dict) for found in (there, here)):
-            there = there | {"config": there["config"] | _free(there["config"], here["config"])}
-            if there == here:
-                return
+        there = with_defaults(CompareConfig, there, here)
         if not isinstance(there, dict) or there.get("data") != here["data"]:
             raise ValueError(
                 f"{self.folder} holds a comparison on other data, or the data set changed since. Give another --out."
@@ -161,9 +125,12 @@ class Store:
         old, new = there.get("config"), here["config"]
         if not isinstance(old, dict):
             raise ValueError(f"{self.folder / 'config.json'} holds no configuration. Give another --out.")
-        other = [key for key in {*old, *new} if old.get(key) != new.get(key)]
-        changes = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in sorted(other))
-        raise ValueError(f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out.")
+        old = old | _free(old, new)
+        if other := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+            changes = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in other)
+            raise ValueError(
+                f"{self.folder} holds a comparison of another configuration ({changes}). Give another --out."
+            )
 
 
 def _free(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

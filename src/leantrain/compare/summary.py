@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from leantrain.compare.controls import control, stopped, time_ratio, work_ratio
-from leantrain.compare.costs import modelled_seconds, of, pooled_costs
+from leantrain.compare.costs import modelled_seconds, of, own, pooled_costs
+from leantrain.compare.results import FULL
 from leantrain.compare.significance import holm, paired
+from leantrain.train.facts import RunFacts
 
-Run = dict[str, Any]
+Row = dict[str, Any]
 
 LEVEL = 0.05  # of a false verdict among all of a comparison
 UNBALANCED = 1.5  # the largest class over the smallest; below it, none is rare
@@ -20,7 +22,7 @@ PAIRED_FROM = 3  # seeds; from two, a spread of one method's own says next to no
 UNKNOWN = "one seed: noise unknown"
 
 
-def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("time",)) -> list[dict[str, Any]]:
+def summarise(runs: list[RunFacts], methods: list[str], budgets: Sequence[str] = ("time",)) -> list[Row]:
     """One row a method. A method without runs is left out.
 
     Boosts are ratios of modelled times (``modelled_seconds``); ``boost_by_clock`` is the plain ratio of measured ones,
@@ -38,7 +40,7 @@ def summarise(runs: list[Run], methods: list[str], budgets: Sequence[str] = ("ti
     return rows
 
 
-def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str, pooled: float | None) -> None:
+def _judge(rows: list[Row], runs: list[RunFacts], budget: str, pooled: float | None) -> None:
     """Put each method's lead over its control into its row, the noise of such a lead, and the verdict.
 
     With ``PAIRED_FROM`` seeds or more the noise is the 95 % interval of the method's own paired leads, and the verdict
@@ -55,21 +57,24 @@ def _judge(rows: list[dict[str, Any]], runs: list[Run], budget: str, pooled: flo
         row[f"{prefix}verdict"] = verdict(row[f"{prefix}control_accuracy_pp_ahead"], noise)
 
 
-def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | None) -> dict[str, Any]:
+def _beside_control(method: str, runs: list[RunFacts], budget: str, pooled: float | None) -> Row:
     """The control's figures and the method's lead over it, judged where the noise is ``pooled``."""
     ours = of(runs, method)
-    theirs, epochs = ({}, None) if method == "full" else control(runs, method, budget, _accuracy)
-    both = [run["seed"] for run in ours if run["seed"] in theirs]
+    theirs, epochs = ({}, None) if method == FULL else control(runs, method, budget, lambda run: run.accuracy)
     leads, noise, p_value = _leads(ours, theirs, pooled)
     lead, pairs = _mean(leads), p_value is not None
-    tell_classes = both and all(run.get("class_accuracy") for run in runs)
-    worst = control(runs, method, budget, _worst)[0] if tell_classes else {}
-    tell_rare = both and all(run.get("rare_classes_accuracy") is not None for run in runs)
-    rare = control(runs, method, budget, _rare)[0] if tell_rare else {}
+
+    def over_classes(figure: Callable[[RunFacts], Any]) -> float | None:
+        """Mean of the control's; None where a run does not tell it."""
+        if not leads or any(figure(run) is None for run in runs):
+            return None
+        found, _ = control(runs, method, budget, figure)
+        return _mean([found[run.seed] for run in ours if run.seed in theirs])
+
     return {
-        "control_accuracy": _mean([theirs[seed] for seed in both]),
-        "control_worst_class_accuracy": _mean([worst[seed] for seed in both]) if worst else None,
-        "control_rare_classes_accuracy": _mean([rare[seed] for seed in both]) if rare else None,
+        "control_accuracy": _mean([theirs[run.seed] for run in ours if run.seed in theirs]),
+        "control_worst_class_accuracy": over_classes(_worst),
+        "control_rare_classes_accuracy": over_classes(lambda run: run.rare_classes_accuracy),
         "control_epochs": epochs,
         "control_accuracy_pp_ahead": lead,
         "control_accuracy_std": _std(leads),
@@ -82,27 +87,27 @@ def _beside_control(method: str, runs: list[Run], budget: str, pooled: float | N
 
 
 def _leads(
-    ours: list[Run], theirs: dict[int, float], pooled: float | None
+    ours: list[RunFacts], theirs: dict[int, float], pooled: float | None
 ) -> tuple[list[float], float | None, float | None]:
     """Leads in p.p. by seed over the accuracies ``theirs``, their noise, and a p-value where the pairs are enough."""
-    leads = [100 * (run["accuracy"] - theirs[run["seed"]]) for run in ours if run["seed"] in theirs]
+    leads = [100 * (run.accuracy - theirs[run.seed]) for run in ours if run.seed in theirs]
     noise, p_value = paired(leads) if len(leads) >= PAIRED_FROM else (pooled if leads else None, None)
     return leads, noise, p_value
 
 
-def _beside_stopped(method: str, runs: list[Run], pooled: float | None) -> dict[str, Any]:
+def _beside_stopped(method: str, runs: list[RunFacts], pooled: float | None) -> Row:
     """The method's lead over full training merely stopped at its time; Nones where that was not tested so early."""
     ours = of(runs, method)
-    theirs = {} if method == "full" else stopped(runs, method)
+    theirs = {} if method == FULL else stopped(runs, method)
     leads, noise, _ = _leads(ours, theirs, pooled)
     return {
-        "stopped_accuracy": _mean([theirs[run["seed"]] for run in ours if run["seed"] in theirs]),
+        "stopped_accuracy": _mean([theirs[run.seed] for run in ours if run.seed in theirs]),
         "stopped_accuracy_pp_ahead": _mean(leads),
         "stopped_noise_pp": noise,
     }
 
 
-def seed_noise(runs: list[Run]) -> float | None:
+def seed_noise(runs: list[RunFacts]) -> float | None:
     """Half-width of the 95 % interval of a difference between two mean accuracies, in p.p.; None for a single seed.
 
     The spread over seeds is pooled over all configurations, since one from two or three seeds alone says little.
@@ -111,8 +116,8 @@ def seed_noise(runs: list[Run]) -> float | None:
 
     groups: dict[tuple[Any, ...], list[float]] = {}
     for run in runs:
-        which = run["method"], run["control_for"], run.get("budget"), run.get("share")
-        groups.setdefault(which, []).append(100 * run["accuracy"])
+        which = run.method, run.control_for, run.budget, run.share
+        groups.setdefault(which, []).append(100 * run.accuracy)
     repeated = [values for values in groups.values() if len(values) > 1]
     freedom = sum(len(values) - 1 for values in repeated)
     if not freedom:
@@ -133,61 +138,57 @@ def verdict(lead: float | None, noise: float | None) -> str | None:
     return "beats control" if lead > 0 else "loses to control"
 
 
-def _row(method: str, runs: list[Run]) -> dict[str, Any]:
-    pairs = _by_seed(of(runs, "full"), of(runs, method))
-    rare: list[Any] = [ours.get("rare_classes_accuracy") for _, ours in pairs]
-    drops = [100 * (full["accuracy"] - ours["accuracy"]) for full, ours in pairs]
-    plain = [run for run in runs if run["control_for"] is None]
-    costs = pooled_costs(plain)
+def _row(method: str, runs: list[RunFacts]) -> Row:
+    fulls = {run.seed: run for run in of(runs, FULL)}
+    pairs = [(fulls[run.seed], run) for run in of(runs, method) if run.seed in fulls]
+    ours = [run for _, run in pairs]
+    drops = [100 * (full.accuracy - run.accuracy) for full, run in pairs]
+    costs = pooled_costs(own(runs))
     full_time = _mean([modelled_seconds(full, costs) for full, _ in pairs])
-    our_time = _mean([modelled_seconds(ours, costs) for _, ours in pairs])
-    before = _mean([ours["preprocess_seconds"] for _, ours in pairs])
+    our_time = _mean([modelled_seconds(run, costs) for run in ours])
+    before = _mean([run.preprocess_seconds for run in ours])
     boost = full_time / our_time
     return {
         "method": method,
-        "accuracy": _mean([ours["accuracy"] for _, ours in pairs]),
-        "accuracy_std": _std([ours["accuracy"] for _, ours in pairs]),
+        "accuracy": _mean([run.accuracy for run in ours]),
+        "accuracy_std": _std([run.accuracy for run in ours]),
         "accuracy_drop_pp": _mean(drops),
         "accuracy_drop_std": _std(drops),
         "boost": boost,
         "boost_with_preprocessing": full_time / (our_time + before),
-        "boost_by_clock": sum(full["train_seconds"] for full, _ in pairs) / sum(o["train_seconds"] for _, o in pairs),
+        "boost_by_clock": sum(full.train_seconds for full, _ in pairs) / sum(run.train_seconds for run in ours),
         "boost_to_5pp": _boost_to_drop(pairs, 5.0, boost),
-        "work_ratio": work_ratio(method, plain),
-        "time_ratio": time_ratio(method, plain),
-        "selection_share": _mean([ours["selection_seconds"] / ours["train_seconds"] for _, ours in pairs]),
-        "balanced_accuracy": _over_classes(statistics.fmean, pairs),
-        "worst_class_accuracy": _over_classes(min, pairs),
-        "rare_classes_accuracy": None if None in rare else _mean(rare),
+        "work_ratio": work_ratio(method, own(runs)),
+        "time_ratio": time_ratio(method, own(runs)),
+        "selection_share": _mean([run.selection_seconds / run.train_seconds for run in ours]),
+        "balanced_accuracy": _known([_balanced(run) for run in ours]),
+        "worst_class_accuracy": _known([_worst(run) for run in ours]),
+        "rare_classes_accuracy": _known([run.rare_classes_accuracy for run in ours]),
     }
 
 
-def _boost_to_drop(pairs: list[tuple[Run, Run]], drop: float, boost: float) -> float | None:
+def _boost_to_drop(pairs: list[tuple[RunFacts, RunFacts]], drop: float, boost: float) -> float | None:
     """Whole time of full training over the time at which the method comes within ``drop`` p.p. of its final accuracy.
 
     ``boost`` over the share of its own training that the method needs for it. None unless it gets there with every
     seed.
     """
     shares = []
-    for full, ours in pairs:
-        wanted = full["accuracy"] - drop / 100
-        reached = [point["train_seconds"] for point in ours["trajectory"] if (point["accuracy"] or 0) >= wanted]
+    for full, run in pairs:
+        wanted = full.accuracy - drop / 100
+        reached = [point.train_seconds for point in run.trajectory if (point.accuracy or 0) >= wanted]
         if not reached:
             return None
-        shares.append(reached[0] / ours["train_seconds"])
+        shares.append(reached[0] / run.train_seconds)
     return boost / statistics.fmean(shares)
 
 
-def _accuracy(run: Run) -> float:
-    return run["accuracy"]
+def _balanced(run: RunFacts) -> float | None:
+    return statistics.fmean(run.class_accuracy) if run.class_accuracy else None
 
 
-def _worst(run: Run) -> float:
-    return min(run["class_accuracy"])
-
-
-def _rare(run: Run) -> float:
-    return run["rare_classes_accuracy"]
+def _worst(run: RunFacts) -> float | None:
+    return min(run.class_accuracy) if run.class_accuracy else None
 
 
 def rarest(sizes: Sequence[int]) -> list[int]:
@@ -197,18 +198,12 @@ def rarest(sizes: Sequence[int]) -> list[int]:
     return sorted(range(len(sizes)), key=sizes.__getitem__)[: max(1, len(sizes) // 3)]
 
 
-def _over_classes(figure: Callable[[list[float]], float], pairs: list[tuple[Run, Run]]) -> float | None:
-    """Mean over seeds of a ``figure`` of the accuracies by class; None where the runs do not tell them."""
-    told = [ours.get("class_accuracy") for _, ours in pairs]
-    return _mean([figure(by_class) for by_class in told if by_class]) if all(told) else None
+def _known(values: Sequence[float | None]) -> float | None:
+    """Their mean; None where one is."""
+    return None if None in values else _mean(values)
 
 
-def _by_seed(left: list[Run], right: list[Run]) -> list[tuple[Run, Run]]:
-    others = {run["seed"]: run for run in right}
-    return [(run, others[run["seed"]]) for run in left if run["seed"] in others]
-
-
-def _mean(values: list[float]) -> Any:
+def _mean(values: Sequence[Any]) -> Any:
     return statistics.fmean(values) if values else None
 
 

@@ -1,12 +1,13 @@
 """Figures and the one-file HTML report of a ``leantrain compare`` results folder.
 
-Needs the extra ``report`` (matplotlib, jinja2, pyarrow, pillow); ``import leantrain`` never loads this package.
+Needs the extra ``report`` (matplotlib, jinja2, pyarrow, pillow, pydantic); ``import leantrain`` never loads it.
 """
 
 try:
+    from leantrain.compare.results import Results
     from leantrain.report.figures.plots import figures, save_figures
     from leantrain.report.page import write
-    from leantrain.report.results import Results, load
+    from leantrain.report.results import load
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("leantrain"):
         raise

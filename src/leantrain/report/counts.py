@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from leantrain.compare.results import FULL, Results
 from leantrain.report.files import read_table
-from leantrain.report.results import FULL, MOST, Results
 from leantrain.report.verdict import RANDOM
+from leantrain.train.facts import MOST
 
 FILE = "counts.parquet"
 NO_LABEL = -1

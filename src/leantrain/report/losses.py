@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leantrain.compare.results import FULL, Results
 from leantrain.report.counts import Counts
-from leantrain.report.results import FULL, Results
 from leantrain.report.shares import by_class
 
 MOST = 3  # classes named per method
@@ -55,8 +55,8 @@ def classes_lost(results: Results, counts: list[Counts]) -> list[Lost]:
 
 def _by_class(results: Results, method: str) -> np.ndarray | None:
     """(C,) accuracy in per cent, mean over seeds."""
-    rows = [run.class_accuracy for run in results.of(method)]
-    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) == 0:
+    rows = [run.class_accuracy or [] for run in results.of(method)]
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
         return None
     return 100 * np.mean(rows, axis=0)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from leantrain.compare.results import FULL, Results
 from leantrain.report import losses, shares, table, verdict
 from leantrain.report.counts import FILE as COUNTS
 from leantrain.report.counts import NO_LABEL, Counts, by_content, load_counts
@@ -17,7 +18,7 @@ from leantrain.report.figures import plots, selected_samples
 from leantrain.report.figures.kept_share import FILE as METRICS
 from leantrain.report.figures.style import looks
 from leantrain.report.picks import Images, Strip, least_and_most, of_class, picture
-from leantrain.report.results import FULL, Results, load
+from leantrain.report.results import load
 from leantrain.utils import validation
 from leantrain.utils.atomic_write import write_text
 
@@ -142,7 +143,7 @@ def _settings(results: Results) -> list[tuple[str, list[tuple[str, str]], list[t
     found = []
     for method in results.methods:
         runs = results.of(method)
-        names = dict.fromkeys(name for run in runs for name in run.events)
+        names = dict.fromkeys(name for run in runs for name, count in run.events.items() if count)
         events = [(name, f"{sum(run.events.get(name, 0) for run in runs):,.10g}") for name in names]
         found.append((method, _flat(runs[0].settings), events))
     return found

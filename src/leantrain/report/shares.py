@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leantrain.compare.results import Results
 from leantrain.report.counts import NO_LABEL, Counts
-from leantrain.report.results import Results, mean_std
+from leantrain.report.results import mean_std
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from leantrain.compare.results import FULL, Results
 from leantrain.data.conditions import unbalanced
-from leantrain.report.results import FULL, Results, mean_std, number
+from leantrain.report.results import mean_std
 from leantrain.report.verdict import BEATS, LOSES, NOISE, UNKNOWN, noise
 
 DASH = "–"
@@ -37,7 +38,7 @@ def rows(results: Results) -> list[Row]:
 def _row(results: Results, method: str) -> Row:
     runs, full = results.of(method), method == FULL
     accuracy, spread = mean_std([100 * run.accuracy for run in runs])
-    verdict = results.summary.get(method, {}).get("verdict")
+    verdict = results.verdict(method)
     cells = (
         _cell(accuracy, "{:.2f}", spread),
         _cell(
@@ -56,8 +57,7 @@ def _row(results: Results, method: str) -> Row:
     if full:
         badge = ("reference", "■", "reference")
     else:
-        kind, sign = BADGES.get(verdict, ("unknown", "?")) if isinstance(verdict, str) else ("unknown", "?")
-        badge = (kind, sign, str(verdict) if verdict else "not judged")
+        badge = (*BADGES.get(verdict or "", ("unknown", "?")), verdict or "not judged")
     return Row(method=method, cells=cells, badge=badge)
 
 
@@ -115,13 +115,9 @@ def extra(results: Results) -> list[tuple[str, str, dict[str, Cell]]]:
         )
         cells = {}
         for method in results.methods:
-            lead, margin = (
-                results.value(method, "work_control_accuracy_pp_ahead"),
-                results.value(method, "work_noise_pp"),
-            )
-            verdict = results.summary.get(method, {}).get("work_verdict")
-            cell = _cell(lead, "{:+.2f}", margin, missing="")
-            cells[method] = replace(cell, note=verdict) if isinstance(verdict, str) else cell
+            lead = results.value(method, "work_control_accuracy_pp_ahead")
+            cell = _cell(lead, "{:+.2f}", results.value(method, "work_noise_pp"), missing="")
+            cells[method] = replace(cell, note=results.verdict(method, "work_verdict") or cell.note)
         columns.append(("minus equal‑work control, p.p.", said, cells))
     return columns
 
@@ -137,9 +133,8 @@ def _beside(share: float | None) -> str:
 
 def _selecting(results: Results, method: str) -> float | None:
     """Per cent of the training time; the summary's own share where it gives one."""
-    given = number(results.summary.get(method, {}).get("selection_share"))
+    given, runs = results.value(method, "selection_share"), results.of(method)
     if given is not None:
         return 100 * given
-    runs = results.of(method)
-    seconds = sum(run.train_seconds for run in runs)
+    seconds = sum(run.seconds for run in runs)
     return 100 * sum(run.selection_seconds for run in runs) / seconds if seconds > 0 else None

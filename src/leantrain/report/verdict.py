@@ -1,6 +1,6 @@
 """What the comparison says, in words a reader can check against the table."""
 
-from leantrain.report.results import FULL, Results
+from leantrain.compare.results import FULL, Results
 
 BEATS, NOISE, LOSES = "beats control", "within noise", "loses to control"
 UNKNOWN = "one seed: noise unknown"
@@ -31,8 +31,7 @@ def _headline(results: Results) -> str:
         return "Only full training was run, so there is nothing to compare it with."
     by: dict[str, list[str]] = {BEATS: [], NOISE: [], LOSES: [], "unknown": []}
     for method in judged:
-        verdict = results.summary.get(method, {}).get("verdict")
-        by[verdict if isinstance(verdict, str) and verdict in by else "unknown"].append(method)
+        by.get(results.verdict(method) or "", by["unknown"]).append(method)
     winners, total = by[BEATS], len(judged)
     if total == 1:
         said = {
@@ -61,7 +60,7 @@ def _easy_control(results: Results) -> str:
     behind = []
     for method in results.methods:
         lead, margin = (results.value(method, f"stopped_{key}") for key in ("accuracy_pp_ahead", "noise_pp"))
-        spared = results.summary.get(method, {}).get("verdict") in (BEATS, NOISE)
+        spared = results.verdict(method) in (BEATS, NOISE)
         if spared and lead is not None and margin is not None and lead < -margin:
             behind.append(f"{method} (by {-lead:.2f} p.p.)")
     if not behind:

@@ -92,6 +92,17 @@ class TrainConfig(BaseModel):
         return schedule.constant()
 
 
+def with_defaults(kind: type[TrainConfig], there: Any, here: dict[str, Any]) -> Any:
+    """``there``, as an earlier version kept it, with the defaults of those settings in its ``config`` it did not know.
+
+    ``here`` is what it is compared with; ``kind`` its configuration. What holds no configuration stays as it is.
+    """
+    if not (isinstance(there, dict) and isinstance(there.get("config"), dict)):
+        return there
+    defaults = kind().model_dump(mode="json")
+    return there | {"config": {name: defaults[name] for name in here["config"]} | there["config"]}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. ValueError, naming the file, for anything else."""
     try:

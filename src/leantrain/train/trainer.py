@@ -4,6 +4,7 @@ import contextlib
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions
 from leantrain.replay.record_replay import Record
 from leantrain.tasks.image_classification.evaluate import accuracy
-from leantrain.train.config import REMEDIES, TrainConfig
+from leantrain.train.config import REMEDIES, TrainConfig, with_defaults
 from leantrain.train.device_cache import in_words
+from leantrain.train.facts import Aside, Costs, Point, TrainFacts
 from leantrain.train.method_inputs import build, held
 from leantrain.train.session import Session
 from leantrain.utils.memory import Part
@@ -26,14 +28,14 @@ class RunResult:
     """One finished training.
 
     Attributes:
-        facts: what ``results.json`` holds of the run, but for who asked for it.
+        facts: what ``run.json`` and ``results.json`` hold of it.
         epochs: one dict an epoch, the rows of ``metrics.parquet``.
         samples: what became of each sample, (N,) each: ``trained``, how often it was trained on, ``loss``, the last one
             seen (NaN before), and where the method ranks by it ``distance`` (``Selector.distances``).
         model: the trained model.
     """
 
-    facts: dict[str, Any]
+    facts: TrainFacts
     epochs: list[dict[str, Any]]
     samples: dict[str, Tensor]
     model: nn.Module
@@ -86,8 +88,9 @@ def train(
     rows: list[dict[str, Any]] = []
     per_class: list[float] = []
     resume = None
-    ours = run_facts(config, data, method, seed, epochs)
-    if checkpoints and (found := checkpoints.open(ours, session.ranks)):
+    ours = identity(config, data, method, seed, epochs)
+    complete = partial(with_defaults, TrainConfig, here=ours)
+    if checkpoints and (found := checkpoints.open(ours, session.ranks, complete)):
         rows, resume = found["rows"], found["session"]
         for row in rows:
             if after_epoch:
@@ -112,52 +115,54 @@ def train(
                 checkpoints.after_epoch(state)
             if after_epoch:
                 after_epoch(rows[-1])
-    facts = _facts(session, selector, rows, epochs) | {"class_accuracy": per_class}
+    facts = _facts(session, selector, rows, epochs, per_class)
     ledger = session.loader.ledger
     samples = {"trained": ledger.trained, "loss": ledger.loss, "distance": selector.distances()}
     known = {name: column for name, column in samples.items() if column is not None}
     return RunResult(facts, rows, known, session.model)
 
 
-def run_facts(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:
+def identity(config: TrainConfig, data: ImageData, method: str, seed: int, epochs: float) -> dict[str, Any]:
     """What two runs must agree on for one to go on from the other's checkpoint."""
     free = {"checkpoint_seconds", "workers", "resident", *REMEDIES}
     ours = config.model_dump(mode="json", include={*TrainConfig.model_fields} - free)
     return {"method": method, "seed": seed, "epochs": float(epochs), "data": data.fingerprint, "config": ours}
 
 
-def _facts(session: Session, selector: Selector, rows: list[dict[str, Any]], epochs: float) -> dict[str, Any]:
+def _facts(
+    session: Session, selector: Selector, rows: list[dict[str, Any]], epochs: float, per_class: list[float]
+) -> TrainFacts:
     stats, clock = session.loader.stats, session.clock
     # The plan of the epoch that needed the pre-processing waited for it; that time is not the selection's.
     selection = stats.selection_seconds - clock.preprocess
-    return {
-        "settings": selector.settings(),
-        "epochs": epochs,
-        "accuracy": rows[-1]["accuracy"],
-        "train_seconds": clock.train,
-        "preprocess_seconds": clock.preprocess,
-        "selection_seconds": selection,
-        "total_seconds": clock.train + clock.preprocess,
-        "forward_samples": stats.trained + stats.scored + clock.forward,
-        "backward_samples": stats.trained + clock.backward,
-        "loaded_samples": stats.loaded + clock.forward,
-        "scored_samples": stats.scored,
-        "unreadable_samples": stats.unreadable,
-        "skipped_steps": stats.skipped_steps,
-        # Embedding and gradient passes and probes: in the three totals above, their time as measured.
-        "aside": {"forward": clock.forward, "backward": clock.backward},
-        "steps": stats.steps,
-        "ranks": session.ranks.count,
-        "images": in_words(session.place),
-        "trajectory": [{name: row[name] for name in ("epoch", "train_seconds", "accuracy")} for row in rows],
-        "events": selector.report(),
-        "costs": {  # medians, in seconds a sample; decisions and plans in seconds altogether
-            "fetch": _median(stats.fetch_cost),
-            "score": _median(stats.score_cost),
-            "step": _median(clock.steps),
-            "decide": selection - stats.score_seconds,
-        },
-    }
+    return TrainFacts(
+        settings=selector.settings(),
+        epochs=epochs,
+        accuracy=rows[-1]["accuracy"],
+        class_accuracy=per_class,
+        train_seconds=clock.train,
+        preprocess_seconds=clock.preprocess,
+        selection_seconds=selection,
+        total_seconds=clock.train + clock.preprocess,
+        forward_samples=stats.trained + stats.scored + clock.forward,
+        backward_samples=stats.trained + clock.backward,
+        loaded_samples=stats.loaded + clock.forward,
+        scored_samples=stats.scored,
+        unreadable_samples=stats.unreadable,
+        skipped_steps=stats.skipped_steps,
+        aside=Aside(forward=clock.forward, backward=clock.backward),
+        steps=stats.steps,
+        ranks=session.ranks.count,
+        images=in_words(session.place),
+        trajectory=[Point.model_validate(row) for row in rows],
+        events=selector.report(),
+        costs=Costs(
+            fetch=_median(stats.fetch_cost),
+            score=_median(stats.score_cost),
+            step=_median(clock.steps),
+            decide=selection - stats.score_seconds,
+        ),
+    )
 
 
 def _median(values: Any) -> float | None:

@@ -8,17 +8,18 @@ from typing import Any
 
 from leantrain import methods as registry
 from leantrain.compare.config import CompareConfig
-from leantrain.compare.costs import modelled_seconds, of, pooled_costs
+from leantrain.compare.costs import modelled_seconds, of, own, pooled_costs
 from leantrain.compare.environment import describe
 from leantrain.compare.presets import Preset, Table
+from leantrain.compare.results import FULL, Results
 from leantrain.compare.runner import OnEpoch, compare
 from leantrain.compare.store import read_json
 from leantrain.data import ImageData
+from leantrain.train.config import with_defaults
+from leantrain.train.facts import RunFacts
 from leantrain.train.trainer import train
 from leantrain.utils import validation
 from leantrain.utils.atomic_write import occupied, write_json
-
-Run = dict[str, Any]
 
 
 def configs(
@@ -67,7 +68,7 @@ def run_study(
     comparisons = configs(preset, changes, out, only)
     plain = _config(preset, changes, {}, {})
     cost: dict[str, float] = {}
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, Results] = {}
     study: dict[str, Any] = {}
     with occupied(out):
         for name, (method, own) in preset.recordings.items():
@@ -92,7 +93,7 @@ def run_study(
     return study
 
 
-def speedups(runs: list[Run], methods: list[str]) -> tuple[float, dict[str, float], dict[str, float]]:
+def speedups(runs: Sequence[RunFacts], methods: list[str]) -> tuple[float, dict[str, float], dict[str, float]]:
     """Fixed-accuracy speed-ups: time of full training to an accuracy over the time of each method to the same.
 
     The accuracy is the highest that full training, ``methods`` and their equal-time controls all reach with every
@@ -101,51 +102,53 @@ def speedups(runs: list[Run], methods: list[str]) -> tuple[float, dict[str, floa
     Returns:
         That accuracy, the speed-up of each method, and that of each method's control.
     """
-    groups = {("full", None): of(runs, "full")}
+    groups = {(FULL, None): of(runs, FULL)}
     groups |= {(method, None): of(runs, method) for method in methods}
-    groups |= {("full", method): _cut(runs, method) for method in methods if method != "full"}
+    groups |= {(FULL, method): _cut(runs, method) for method in methods if method != FULL}
     groups = {key: group for key, group in groups.items() if group}  # a line of controls has none of a method's own
-    best = [max(point["accuracy"] for point in run["trajectory"]) for group in groups.values() for run in group]
-    level = min(best)
-    costs = pooled_costs([run for run in runs if run["control_for"] is None])
+    level = min(max(point.accuracy or 0 for point in run.trajectory) for group in groups.values() for run in group)
+    costs = pooled_costs(own(runs))
     times = {key: statistics.fmean(_time_to(run, level, costs) for run in group) for key, group in groups.items()}
-    full = times["full", None]
+    full = times[FULL, None]
     ours = {method: full / times[method, None] for method in methods}
-    controls = {method: full / times["full", method] for method in methods if ("full", method) in times}
+    controls = {method: full / times[FULL, method] for method in methods if (FULL, method) in times}
     return level, ours, controls
 
 
-def _cut(runs: list[Run], method: str) -> list[Run]:
-    return [run for run in of(runs, "full", method) if run.get("budget") != "work"]
+def _cut(runs: Sequence[RunFacts], method: str) -> list[RunFacts]:
+    return [run for run in of(runs, FULL, method) if run.budget != "work"]
 
 
-def _time_to(run: Run, level: float, costs: dict[str, float]) -> float:
-    reached = next(point["train_seconds"] for point in run["trajectory"] if point["accuracy"] >= level)
-    return modelled_seconds(run, costs) * reached / run["train_seconds"] + run["preprocess_seconds"]
+def _time_to(run: RunFacts, level: float, costs: dict[str, float]) -> float:
+    reached = next(point.train_seconds for point in run.trajectory if (point.accuracy or 0) >= level)
+    return modelled_seconds(run, costs) * reached / run.train_seconds + run.preprocess_seconds
 
 
-def _matrix(comparisons: dict[str, CompareConfig], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _matrix(comparisons: dict[str, CompareConfig], results: dict[str, Results]) -> dict[str, Any]:
     """Each method's row of the summary under each comparison, with what tells the comparisons apart."""
     return {
-        name: {"condition": comparisons[name].condition, "limit": comparisons[name].limit, "rows": found["summary"]}
+        name: {
+            "condition": comparisons[name].condition,
+            "limit": comparisons[name].limit,
+            "rows": [*found.summary.values()],
+        }
         for name, found in results.items()
     }
 
 
-def made(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def made(table: Table, results: dict[str, Results]) -> dict[str, Any]:
     """A source's table with our figures, those of the controls, and the source's own."""
     return _speedups(table, results) if table.comparison is None else _figures(table, results[table.comparison])
 
 
-def _figures(table: Table, results: dict[str, Any]) -> dict[str, Any]:
+def _figures(table: Table, results: Results) -> dict[str, Any]:
     """Figures of the summary; a method that was left out, at a smaller scale, has no row."""
-    summary = {row["method"]: row for row in results["summary"]}
     rows = {}
     for heading, method in table.rows.items():
         name = "+".join(registry.parts(method))
-        if name not in summary:
+        if name not in results.summary:
             continue
-        row, printed = summary[name], table.printed.get(heading, {})
+        row, printed = results.summary[name], table.printed.get(heading, {})
         rows[heading] = {
             "figures": {column: row[figure] for column, figure in table.figures.items()},
             "printed": {column: printed.get(column) for column in table.figures},
@@ -158,13 +161,13 @@ def _figures(table: Table, results: dict[str, Any]) -> dict[str, Any]:
     return {"title": table.title, "figures": list(table.figures), "rows": rows}
 
 
-def _speedups(table: Table, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _speedups(table: Table, results: dict[str, Results]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {row: {} for row in table.rows}
     levels = {}
     for column, name in table.columns.items():
-        level, ours, controls = speedups(results[name]["runs"], list(table.rows.values()))
+        level, ours, controls = speedups(results[name].runs, list(table.rows.values()))
         levels[column] = level
-        summary = {row["method"]: row for row in results[name]["summary"]}
+        summary = results[name].summary
         for row, method in table.rows.items():
             rows[row][column] = {
                 "speedup": ours[method],
@@ -183,13 +186,13 @@ def _record(config: CompareConfig, method: str, data: ImageData, place: Path) ->
     wanted = {"method": method, "config": config.model_dump(mode="json"), "data": data.fingerprint}
     if done.exists():
         found = read_json(done)
-        if found.get("made") == wanted:
+        if with_defaults(CompareConfig, found.get("made"), wanted) == wanted:
             return float(found["seconds"])
         raise ValueError(f"{place} holds a recording of another configuration. Give another --out.")
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
     result = train(config, data, method, config.seeds[0], record=place, evaluate=False)
-    write_json(done, {"made": wanted, "seconds": result.facts["total_seconds"]})
-    return result.facts["total_seconds"]
+    write_json(done, {"made": wanted, "seconds": result.facts.total_seconds})
+    return result.facts.total_seconds
 
 
 def _place(out: Path, recording: str) -> Path:

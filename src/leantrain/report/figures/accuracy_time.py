@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from leantrain.compare.results import FULL, Results
 from leantrain.report.figures.style import CONTROL, looks
-from leantrain.report.results import FULL, Results, Run
+from leantrain.train.facts import RunFacts
 
 
-def mean_trajectory(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_trajectory(runs: list[RunFacts]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seconds (E,), accuracy (E,) and its standard deviation over seeds (E,), per epoch that every seed recorded.
 
     Pre-processing counts: it comes before the first epoch, and the equal-time control was given that time too.
     """
-    tracks = [run.trajectory if len(run.trajectory) else _end(run) for run in runs]
+    tracks = [track if len(track := run.track()) else _end(run) for run in runs]
     epochs = reduce(np.intersect1d, [track[:, 0] for track in tracks])
     if not len(epochs):  # seeds that share no epoch: their ends are still comparable
         tracks, epochs = [_end(run) for run in runs], np.array([np.inf])
@@ -74,7 +75,7 @@ def draw(results: Results) -> Figure:
 def _controls(results: Results, axes: Axes) -> None:
     """The ends of the control runs, joined: what plain training reaches when it is stopped earlier."""
     ends = [
-        (np.mean([run.train_seconds for run in runs]), 100 * np.mean([run.accuracy for run in runs]))
+        (np.mean([run.seconds for run in runs]), 100 * np.mean([run.accuracy for run in runs]))
         for runs in _all_controls(results)
         if runs
     ]
@@ -83,7 +84,7 @@ def _controls(results: Results, axes: Axes) -> None:
         axes.plot(x, y, color=CONTROL, ls=":", lw=1.2, marker="o", mfc="white", mec=CONTROL, ms=5, zorder=2.5)
 
 
-def _all_controls(results: Results) -> list[list[Run]]:
+def _all_controls(results: Results) -> list[list[RunFacts]]:
     return [*results.line(), *map(results.controls, results.methods)]
 
 
@@ -103,14 +104,14 @@ def _moment(results: Results, low: float) -> tuple[float, float]:
         seconds, accuracy, _ = mean_trajectory(results.of(method))
         above = seconds[100 * accuracy >= low]
         first = min(first, above[0] if len(above) else math.inf)
-        last = max(last, seconds[-1], *[run.train_seconds for run in results.controls(method)])
+        last = max(last, seconds[-1], *[run.seconds for run in results.controls(method)])
     first = first if math.isfinite(first) else 0.0
     first = min(first, 0.9 * last)  # where all rise only at their very end
     return max(first - 0.06 * (last - first), 0), last + 0.04 * (last - first)
 
 
-def _end(run: Run) -> np.ndarray:
-    return np.array([[np.inf, run.train_seconds, run.accuracy]])
+def _end(run: RunFacts) -> np.ndarray:
+    return np.array([[np.inf, run.seconds, run.accuracy]])
 
 
 def _at(track: np.ndarray, epochs: np.ndarray) -> np.ndarray:
