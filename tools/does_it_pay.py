@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from does_it_pay_figures import draw
-from leantrain.compare.controls import LINE
+from leantrain.compare.results import FULL, LINE
 from leantrain.compare.summary import LEVEL
 from leantrain.data.conditions import unbalanced
+from leantrain.report import load
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -179,14 +180,10 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _by_method(rows: list[Row]) -> dict[str, Row]:
-    return {row["method"]: row for row in rows}
-
-
 def _matrix(folder: Path) -> dict[str, Any]:
     """A study of conditions: rows by method for each, the methods from the furthest ahead to the furthest behind."""
     found = _read(folder / "study.json")
-    conditions = {name: _by_method(part["rows"]) for name, part in found["matrix"].items()}
+    conditions = {name: {row["method"]: row for row in part["rows"]} for name, part in found["matrix"].items()}
     methods = [method for method in next(iter(conditions.values())) if method != "full"]
     return {
         "config": found["config"],
@@ -198,8 +195,8 @@ def _matrix(folder: Path) -> dict[str, Any]:
 
 
 def _comparison(folder: Path) -> dict[str, Any]:
-    found = _read(folder / "results.json")
-    return {"config": found["config"], "rows": _by_method(found["summary"])}
+    found = load(folder)
+    return {"config": found.config, "rows": found.summary}
 
 
 def _study(folder: Path) -> dict[str, Any]:
@@ -216,9 +213,9 @@ def _study(folder: Path) -> dict[str, Any]:
 def _line(folder: Path) -> list[tuple[float, list[float]]]:
     """Full trainings of other lengths: share of the whole one's, accuracies by seed; the whole one last."""
     shared = (None, LINE)  # not the controls made for one method
-    runs = [r for r in _read(folder / "results.json")["runs"] if r["method"] == "full" and r["control_for"] in shared]
-    lengths = sorted({run["share"] or 1.0 for run in runs})
-    return [(length, [run["accuracy"] for run in runs if (run["share"] or 1.0) == length]) for length in lengths]
+    runs = [run for run in load(folder).runs if run.method == FULL and run.control_for in shared]
+    lengths = sorted({run.share or 1.0 for run in runs})
+    return [(length, [run.accuracy for run in runs if (run.share or 1.0) == length]) for length in lengths]
 
 
 def lead(row: Row, budget: str = "") -> str:

@@ -3,10 +3,11 @@
 Run it after a new result was committed or a card was added or changed.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from leantrain.report import load
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -57,8 +58,8 @@ def measured(card: str) -> str:
     """``card`` with its line of measurements from the result file that it names."""
 
     def line(found: re.Match[str]) -> str:
-        results = json.loads((ROOT / found[2] / "results.json").read_text())
-        config, rows = results["config"], {row["method"]: row for row in results["summary"]}
+        results = load(ROOT / found[2])
+        config, rows = results.config, results.summary
         names = re.findall(r"`([\w-]+)` [(]", re.findall(r"\*\*Names?:\*\* .*", card)[0])
         data = "CIFAR-10" if "cifar10" in config["data"] else config["data"]
         count = f", {config['limit']:,} images" if config["limit"] else ""
@@ -81,8 +82,7 @@ def outcome(row: dict[str, Any]) -> str:
 
 def filled(readme: str) -> str:
     def table(found: re.Match[str]) -> str:
-        results = json.loads((ROOT / found[2] / "results.json").read_text())
-        return found[1] + HEAD + "".join(map(row, results["summary"])) + found[3]
+        return found[1] + HEAD + "".join(map(row, load(ROOT / found[2]).summary.values())) + found[3]
 
     def cards(found: re.Match[str]) -> str:
         head = "| name | what it does | source |\n|---|---|---|\n"
