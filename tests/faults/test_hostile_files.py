@@ -29,7 +29,7 @@ from leantrain.data.readers import cifar, decode
 from leantrain.embed import published
 from leantrain.embed.features import Features
 from leantrain.replay import parquet_parts
-from leantrain.report import counts, results
+from leantrain.report import counts, results, shares
 from leantrain.report.figures import kept_share
 from leantrain.train.config import parse_yaml, read_yaml
 from leantrain.train.facts import RunFacts
@@ -44,11 +44,12 @@ def in_small_memory(attempts: dict[str, tuple[str, Path]]) -> dict[str, str]:
 import json, resource, sys
 import PIL.Image, numpy, pyarrow.parquet, torch
 from pathlib import Path
-from leantrain import data, recording, untrusted
-from leantrain.data import cifar, decode
-from leantrain.report import counts, files, plot_kept, results
+from leantrain import data
+from leantrain.data.readers import cifar, decode
+from leantrain.report import counts, results
+from leantrain.utils import untrusted_input
 
-untrusted.TABLE = 2**25  # bytes, a sixteenth: the bombs can be smaller
+untrusted_input.TABLE = 2**25  # bytes, a sixteenth: the bombs can be smaller
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, resource.RLIM_INFINITY))
 said = {}
@@ -744,7 +745,7 @@ def test_names_are_escaped_and_never_paths(out: Path) -> None:
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "{{7*7}}" in page
-    assert set(out.rglob("*")) - before == {out / report.html.NAME}
+    assert set(out.rglob("*")) - before == {out / report.page.NAME}
 
 
 def counts_of(out: Path, rows: int, **columns: Any) -> None:
@@ -788,7 +789,7 @@ def test_many_classes_take_no_longer(out: Path) -> None:
     counts_of(out, 300_000, label=np.arange(300_000))
     found = counts.load_counts(results.load(out))
     assert found is not None
-    shown = report.html.shares.class_table(results.load(out), found)
+    shown = shares.class_table(results.load(out), found)
     assert shown is not None
     assert (len(shown.labels), shown.hidden) == (12, 300_000 - 12)
 
