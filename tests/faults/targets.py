@@ -27,6 +27,7 @@ from leantrain.embed import published
 from leantrain.embed.features import Features
 from leantrain.replay import parquet_parts, record_replay
 from leantrain.report import counts
+from leantrain.report import page as report_page
 from leantrain.report import results as report_results
 from leantrain.report.figures import kept_share
 from leantrain.train import method_inputs
@@ -198,11 +199,11 @@ def _results(folder: Path) -> dict[str, Target]:
     write_results(folder, methods=["ids", "rs2"], seeds=2, samples=60, epochs=4)
     whole, page, path = report_results.load(folder), folder / "page", folder / "results.json"
     write_results(page, methods=["ids"], seeds=1, samples=20, epochs=2)
-    tags = _Page(page.render(report_results.load(page), lambda _: np.zeros((4, 4), np.uint8))).tags
+    tags = _Page(report_page.render(report_results.load(page), lambda _: np.zeros((4, 4), np.uint8))).tags
 
     def render() -> None:
         loaded = report_results.load(page)
-        found = _Page(page.render(loaded, lambda _: np.zeros((4, 4), np.uint8)))
+        found = _Page(report_page.render(loaded, lambda _: np.zeros((4, 4), np.uint8)))
         assert "script" not in found.tags
         assert found.tags <= tags | {"a", "g", "path", "use", "defs", "style", "rect", "clippath", "br", "ul", "li"}
         assert found.deeds == []

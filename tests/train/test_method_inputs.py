@@ -112,7 +112,7 @@ def test_a_class_floor_around_any_method(digits):
     assert facts.events["samples_added_by_class_floor"] > 0
     assert facts.backward_samples >= 4 * 75
     full = train(config(class_floor=0.5), digits, "full", seed=0).facts
-    assert full["events"] == {}
+    assert full.events == {}
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "RMSprop"])

@@ -4,7 +4,7 @@ import reprlib
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, WrapValidator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
 
 MOST = 1e15  # beyond it, nothing here is a time, a count or a share, and sums of it would overflow
 
@@ -13,6 +13,16 @@ Number = Annotated[float, Field(strict=True, ge=-MOST, le=MOST), _AsWritten]
 Amount = Annotated[float, Field(strict=True, ge=0, le=MOST), _AsWritten]
 Share = Annotated[float, Field(strict=True, ge=0, le=1), _AsWritten]
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
+
+
+def _counted(events: Any) -> Any:
+    if not isinstance(events, dict):
+        return events
+    return {name: n for name, n in events.items() if _number(n)}
 
 
 class Costs(BaseModel):
@@ -50,7 +60,7 @@ class TrainFacts(BaseModel):
         selection_seconds: of plans, scoring and decisions, within ``train_seconds``.
         forward_samples, backward_samples, loaded_samples: with what was done ``aside``.
         images: where the training images were.
-        events: what the method counted, such as batches without a candidate.
+        events: what the method counted, such as batches without a candidate; what is no number is left out.
     """
 
     settings: dict[str, Any] = {}
@@ -71,7 +81,7 @@ class TrainFacts(BaseModel):
     ranks: Amount = 1
     images: str = ""
     trajectory: list[Point]
-    events: dict[str, Number] = {}
+    events: Annotated[dict[str, Number], BeforeValidator(_counted)] = {}
     costs: Costs
     class_accuracy: list[Share] | None = None
 
@@ -105,7 +115,7 @@ class RunFacts(TrainFacts):
     rare_classes_accuracy: Share | None = None
 
     @classmethod
-    def tolerant(cls, entry: Any) -> Self:
+    def tolerant(cls, entry: dict[str, Any]) -> Self:
         """From a file that may come from anyone: what is odd or missing counts as unknown, if a report can do without.
 
         Raises:
@@ -114,9 +124,7 @@ class RunFacts(TrainFacts):
         try:
             return cls.model_validate(entry)
         except ValidationError as error:
-            odd = {item["loc"][0] for item in error.errors() if item["loc"]} - _ESSENTIAL
-            if not isinstance(entry, dict):
-                raise
+            odd = {item["loc"][0] for item in error.errors()} - _ESSENTIAL
         return cls.model_validate(_NEUTRAL | {name: value for name, value in entry.items() if name not in odd})
 
     @property
