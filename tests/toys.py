@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -111,6 +112,11 @@ METHODS: dict[str, Callable[[], Selector]] = {
     "infobatch|rs2": lambda: InfoBatch() | RS2(keep_ratio=0.8),
     "rpd|stale-sb": lambda: RPD(keep_ratio=0.8) | StaleSB(beta=1.0, start_epoch=0),
 }
+
+SETTINGS = ("adonis recycled", "sb recycled", "adonis half-life", "ids several", "stale adonis")
+EACH_METHOD = [  # once each, for tests that take their time; other settings and compositions are slow tests
+    pytest.param(name, marks=pytest.mark.slow) if name in SETTINGS or "|" in name else name for name in METHODS
+]
 
 
 def losses_at(epoch: int, indices: Tensor) -> Tensor:
