@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import leantrain
 from leantrain import IDS, RS2, SB, InfoBatch, Kakurenbo, StaleSB
 from leantrain.estimation import forecast
-from leantrain.estimation.dry_run import DryRun, Epoch, Priced, Prices, Rehearsal, Stage
-from leantrain.estimation.measure import shape
+from leantrain.estimation.dry_run import DryRun, Epoch, Priced, Stage
+from leantrain.estimation.rehearsal import Costs, Rehearsal, samples_and_epochs
 from toys import METHODS
 
 SIZE, BATCH, EPOCHS = 300, 16, 6
@@ -45,7 +45,11 @@ def stage(size=SIZE, batch_size=BATCH, epochs=EPOCHS, most=10**9, rehearsal=None
     rng = torch.Generator().manual_seed(2)
     rehearsal = rehearsal or Rehearsal(torch.rand(3, 40, generator=rng))
     targets = torch.arange(size) % 4 if targets is None else targets
-    facts = {"drop_last": False, "seed": 0, "prices": Prices(0.5, 2.0)} | options
+    facts = {
+        "drop_last": False,
+        "seed": 0,
+        "costs": Costs(fetch=0.2, score=0.3, forward=0.5, backward=1.2, optimizer=0.1),
+    } | options
     return Stage(
         size=size, batch_size=batch_size, epochs=epochs, targets=targets, rehearsal=rehearsal, most=most, **facts
     )
@@ -284,10 +288,10 @@ def test_a_recording_is_left_alone(tmp_path):
     assert not (tmp_path / "picks").exists()
 
 
-def test_the_shape_of_the_short_training():
-    assert shape(3000, 10_000, 16, 5) == (592, 5)  # whole batches, all epochs
-    assert shape(3000, 10_000, 16, 100) == (288, 10)  # ten epochs are enough
-    assert shape(4000, 300, 16, 200) == (300, 13)  # everything, as often as there is time
-    assert shape(3000, 500, 16, 3) == (500, 3)  # the training itself
-    assert shape(1, 10_000, 16, 5) == (32, 5)  # two batches at least
-    assert shape(700, 300, 16, 1) == (300, 1)
+def test_the_size_of_the_short_training():
+    assert samples_and_epochs(3000, 10_000, 16, 5) == (592, 5)  # whole batches, all epochs
+    assert samples_and_epochs(3000, 10_000, 16, 100) == (288, 10)  # ten epochs are enough
+    assert samples_and_epochs(4000, 300, 16, 200) == (300, 13)  # everything, as often as there is time
+    assert samples_and_epochs(3000, 500, 16, 3) == (500, 3)  # the training itself
+    assert samples_and_epochs(1, 10_000, 16, 5) == (32, 5)  # two batches at least
+    assert samples_and_epochs(700, 300, 16, 1) == (300, 1)

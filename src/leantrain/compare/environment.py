@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("leantrain", "torch", "torchvision", "timm", "numpy", "lightning-fabric", "torchmetrics", "scikit-learn")
+PACKAGES = ("leantrain", "torch", "torchvision", "timm", "numpy", "lightning-fabric", "scikit-learn", "scipy")
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from leantrain.embed.cache import cached
 from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
 from leantrain.utils import memory
+from leantrain.utils.dataloader_copy import copy_with
 
 
 def embed(
@@ -76,16 +77,8 @@ def _rows(loader: DataLoader[Any], extractor: Callable[[Any], Tensor], batch_siz
 def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator[tuple[Any, int]]:
     """Every batch of ``loader``'s data set in the data set's own order, and the number of its samples."""
     batch_size = int(batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128)
-    ordered = DataLoader(
-        loader.dataset,
-        batch_size=batch_size,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        worker_init_fn=loader.worker_init_fn,
-        # A generator of its own: the pass must not draw from torch's global one.
-        generator=torch.Generator().manual_seed(0),
-    )
+    # A generator of its own: the pass must not draw from torch's global one, nor from the training's.
+    ordered = copy_with(loader, batch_size=batch_size, generator=torch.Generator().manual_seed(0))
     size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
     for number, batch in enumerate(ordered):
         yield batch, min(batch_size, size - number * batch_size)

@@ -1,10 +1,11 @@
 """A training without its model: the real loader and the real selector, on losses that a rehearsal left behind.
 
-N = size of the data set, n = samples simulated, m = samples of the rehearsal, e = its epochs, B = samples of a batch.
+N = size of the data set, n = samples simulated, B = samples of a batch.
 """
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from leantrain.core.inputs import Input, Sized
 from leantrain.core.selector import Selector
 from leantrain.embed.features import Features
 from leantrain.embed.gradients import Gradients
+from leantrain.estimation.rehearsal import Costs, Rehearsal, pick
 from leantrain.loader.loader import Loader
 from leantrain.loader.wrap import wrap
 from leantrain.replay.record_replay import Record, Replay
@@ -25,34 +27,6 @@ from leantrain.scoring.scorer import Scores
 
 WIDTH = 64  # features of a made-up embedding whose real one does not say how wide it is
 LEAST = 64  # batches that are simulated at least: a selection of a few per cent must fill one
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """The losses of a short full training, epoch by epoch.
-
-    Args:
-        losses: (e, m) float32, each sample's in each epoch.
-        correct: (e, m) bool, or None where the outputs are not class scores.
-        confidence: (e, m) float32, likewise.
-    """
-
-    losses: Tensor
-    correct: Tensor | None = None
-    confidence: Tensor | None = None
-
-    def at(self, epoch: int, epochs: float, size: int, seed: int) -> Scores:
-        """What ``size`` samples would show in ``epoch`` of ``epochs``: at the same share of the training.
-
-        Between two rehearsed epochs each sample takes either's facts, the nearer one's likelier: averages would be
-        smoother than losses are. Samples beyond the m rehearsed repeat them.
-        """
-        last = len(self.losses) - 1
-        place = min(max((epoch + 0.5) / epochs * (last + 1) - 0.5, 0.0), float(last))
-        rng = generator(seed, epoch, "estimate")
-        row = math.floor(place) + (torch.rand(size, generator=rng) < place % 1).long()
-        sample = torch.arange(size) % self.losses.shape[1]
-        return _pick(Scores(self.losses, self.correct, self.confidence), (row, sample))
 
 
 @dataclass(frozen=True)
@@ -81,15 +55,8 @@ class DryRun:
     exact: bool
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Seconds a sample of what methods have made for them; training is for probes and holdout models."""
-
-    forward: float
-    training: float
-
-
-class Priced(Sized[Any]):
+@dataclass
+class Priced:
     """Stands for a callable that makes features, gradients, scores or losses, which an estimate never calls.
 
     Args:
@@ -98,19 +65,14 @@ class Priced(Sized[Any]):
         epochs: of trainings that go before the pass, besides those that the method asks for itself.
     """
 
-    def __init__(
-        self, width: int = 0, classes: int = 0, samples: int = 0, *, price: float | None = None, epochs: float = 0.0
-    ) -> None:
-        super().__init__(_never, width, classes, samples)
-        self.price, self.epochs = price, epochs
+    width: int = 0
+    classes: int = 0
+    samples: int = 0
+    price: float | None = None
+    epochs: float = 0.0
 
-
-@dataclass
-class Aside:
-    """Seconds of passes that the method asked for, up to now."""
-
-    before: float = 0.0
-    within: float = 0.0
+    def __call__(self, *given: Any) -> Any:
+        raise RuntimeError("This stands for a pass over the data in an estimate, and makes nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +86,7 @@ class Stage:
         targets: (N,) class labels, or None.
         seed: of the selection.
         rehearsal: of which the losses are.
-        prices: of passes aside.
+        costs: of which those of passes aside follow.
         most: batches that a run may take; n follows.
     """
 
@@ -135,7 +97,7 @@ class Stage:
     targets: Tensor | None
     seed: int
     rehearsal: Rehearsal
-    prices: Prices
+    costs: Costs
     most: int
 
     @property
@@ -146,7 +108,7 @@ class Stage:
 
     def run(self, selector: Selector) -> DryRun:
         """The counts of a training with ``selector``, which stays as it is."""
-        taken, scale, aside = self._taken(), self.size / self.simulated, Aside()
+        taken, scale, aside = self._taken(), self.size / self.simulated, defaultdict[str, float](float)
         facts: dict[str, Scores] = {}
         plain = DataLoader(
             range(self.simulated),  # pyright: ignore[reportArgumentType]
@@ -158,7 +120,7 @@ class Stage:
         loader = wrap(
             plain,
             self._stand_in(selector, taken, aside),
-            score=lambda batch: _pick(facts["now"], batch),
+            score=lambda batch: pick(facts["now"], batch),
             epochs=self.epochs,
             targets=None if self.targets is None else self.targets[taken],
             seed=self.seed,
@@ -170,10 +132,10 @@ class Stage:
         loader.at_epoch_start(next_epoch)
         epochs = [self._epoch(loader, facts, scale, aside) for _ in range(math.ceil(self.epochs))]
         judged = loader.selector.needs & {"loss", "score", "correct", "confidence"}
-        return DryRun(epochs, aside.before, exact=scale == 1 and not judged)
+        return DryRun(epochs, aside["before"], exact=scale == 1 and not judged)
 
-    def _epoch(self, loader: Loader, facts: dict[str, Scores], scale: float, aside: Aside) -> Epoch:
-        stats, before, within = loader.stats, loader.stats.state_dict(), aside.within
+    def _epoch(self, loader: Loader, facts: dict[str, Scores], scale: float, aside: dict[str, float]) -> Epoch:
+        stats, before, within = loader.stats, loader.stats.state_dict(), aside["within"]
         for batch in loader:
             now = facts["now"]
             logits, targets = _logits(now, batch) if loader.selector.needs & {"correct", "confidence"} else (None, None)
@@ -185,7 +147,7 @@ class Stage:
             scored=spent["scored"],
             loaded=spent["loaded"],
             decide=spent["plan_seconds"] + spent["select_seconds"],
-            aside=aside.within - within,
+            aside=aside["within"] - within,
         )
 
     def _taken(self) -> Tensor:
@@ -195,7 +157,7 @@ class Stage:
         drawn = torch.randperm(self.size, generator=generator(self.seed, 0, "estimate, which samples"))
         return drawn[: self.simulated].sort().values
 
-    def _stand_in(self, selector: Selector, taken: Tensor, aside: Aside) -> Selector:
+    def _stand_in(self, selector: Selector, taken: Tensor, aside: dict[str, float]) -> Selector:
         """A copy that leaves ``selector`` alone; what would run a model is made up instead, and its time noted."""
         if isinstance(selector, Record | Replay):
             raise ValueError(
@@ -211,30 +173,27 @@ class Stage:
                 setattr(twin, name, given)
         return twin
 
-    def _made_up(self, name: str, wanted: Input, source: Callable[..., Any], aside: Aside) -> Sized[Any]:
+    def _made_up(self, name: str, wanted: Input, source: Callable[..., Any], aside: dict[str, float]) -> Sized[Any]:
         """A callable that makes nonsense of the right shape and notes what sense would have cost."""
-        sized = source if isinstance(source, Sized) else Sized(source, 0)
-        priced = sized if isinstance(sized, Priced) else Priced()
-        forward = self.prices.forward if priced.price is None else priced.price
-        rows, real = (sized.samples,) * 2 if wanted.other and sized.samples else (self.simulated, self.size)
+        sizes = (source.width, source.classes, source.samples) if isinstance(source, Sized) else ()
+        priced = source if isinstance(source, Priced) else Priced(*sizes)
+        once = self.costs.read_and(self.costs.score) if priced.price is None else priced.price
+        rows, real = (priced.samples,) * 2 if wanted.other and priced.samples else (self.simulated, self.size)
 
         def make(epochs: float = 0.0) -> Any:
-            seconds = real * (forward + (epochs + priced.epochs) * self.prices.training)
-            if wanted.kind == "gradients":
-                aside.within += seconds
-            else:
-                aside.before += seconds
-            return self._nonsense(name, wanted.kind, rows, sized)
+            seconds = once + (epochs + priced.epochs) * self.costs.read_and(self.costs.step)
+            aside["within" if wanted.kind == "gradients" else "before"] += real * seconds
+            return self._nonsense(name, wanted.kind, rows, priced)
 
-        return Sized(make, sized.width, sized.classes, rows)
+        return Sized(make, priced.width, priced.classes, rows)
 
-    def _nonsense(self, name: str, kind: str, rows: int, sized: Sized[Any]) -> Any:
-        rng, width = generator(self.seed, 0, f"estimate {name}"), sized.width or WIDTH
+    def _nonsense(self, name: str, kind: str, rows: int, priced: Priced) -> Any:
+        rng, width = generator(self.seed, 0, f"estimate {name}"), priced.width or WIDTH
         if kind == "features":
             return torch.randn(rows, width, generator=rng)
         if kind != "gradients":
             return torch.rand(rows, generator=rng)
-        classes = sized.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
+        classes = priced.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
         delta = torch.randn(rows, classes, generator=rng).softmax(dim=1)
         delta[torch.arange(rows), torch.arange(rows) % classes] -= 1
         return Gradients(delta, torch.randn(rows, width, generator=rng))
@@ -249,10 +208,6 @@ def _rows(value: Any, taken: Tensor, size: int) -> Any:
     return value[taken] if len(value) == size and len(taken) < size else value
 
 
-def _pick(facts: Scores, where: Any) -> Scores:
-    return Scores(facts.losses[where], *(None if fact is None else fact[where] for fact in facts[1:]))
-
-
 def _logits(now: Scores, batch: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Class scores (B, C) and labels (B,) that are judged as right or wrong, and as sure, as ``now`` says."""
     if now.correct is None or now.confidence is None:
@@ -262,7 +217,3 @@ def _logits(now: Scores, batch: Tensor) -> tuple[Tensor | None, Tensor | None]:
     scores = ((1 - sure) / (classes - 1)).log().unsqueeze(1).repeat(1, classes)
     scores[:, 0] = sure.log()
     return scores, (~right).long()
-
-
-def _never(*given: Any) -> Any:
-    raise RuntimeError("This stands for a pass over the data in an estimate, and makes nothing.")

@@ -2,35 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from leantrain.estimation.dry_run import DryRun
+from leantrain.estimation.dry_run import DryRun, Epoch
+from leantrain.estimation.rehearsal import Costs
 
 Bound = Literal["loading", "forward", "backward", "selection"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Costs:
-    """Seconds a sample, each the median of what was measured.
-
-    Args:
-        fetch: reading it, while no model runs.
-        score: a forward pass without gradient.
-        forward, backward, optimizer: the parts of a training step.
-        overlap: whether worker processes read while the model runs.
-    """
-
-    fetch: float
-    score: float
-    forward: float
-    backward: float
-    optimizer: float
-    overlap: bool = False
-
-    @property
-    def step(self) -> float:
-        """A training step."""
-        return self.forward + self.backward + self.optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,18 +114,8 @@ class Estimate:
 
 
 HEADINGS = (
-    "method",
-    "trained",
-    "scored",
-    "loaded",
-    "epoch",
-    "training",
-    "before",
-    "boost",
-    "with it",
-    "bound",
-    "same time",
-)
+    "method", "trained", "scored", "loaded", "epoch", "training", "before", "boost", "with it", "bound", "same time"
+)  # fmt: skip
 
 
 def cells(row: Forecast) -> tuple[str, ...]:
@@ -177,33 +144,35 @@ def forecast(runs: Iterable[tuple[str, DryRun]], costs: Costs, size: int, epochs
     """A forecast of each run, by name; the first is full training, which the others are held against."""
     found: list[Forecast] = []
     for name, run in runs:
-        parts = {"loading": 0.0, "forward": 0.0, "backward": 0.0, "selection": 0.0}
-        hungry = 0  # epochs in which the model waits for the worker processes
-        for epoch in run.epochs:
-            loading = epoch.loaded * costs.fetch
-            forward, backward = epoch.trained * costs.forward, epoch.trained * (costs.backward + costs.optimizer)
-            selection = epoch.scored * costs.score + epoch.decide + epoch.aside
-            if costs.overlap:
-                busy = forward + backward + selection
-                hungry += loading > busy
-                loading = max(0.0, loading - busy)
-            for part, seconds in zip(parts, (loading, forward, backward, selection), strict=True):
-                parts[part] += seconds
+        priced = [_seconds(epoch, costs) for epoch in run.epochs]
+        parts = {part: sum(epoch[part] for epoch in priced) for part in get_args(Bound)}
         total = sum(parts.values())
-        bound = "loading" if 2 * hungry > len(run.epochs) else max(parts, key=lambda part: parts[part])
-        whole = size * epochs
+        waits = sum(epoch["loading"] > 0 for epoch in priced) if costs.overlap else 0
         counts = {what: sum(getattr(epoch, what) for epoch in run.epochs) for what in ("trained", "scored", "loaded")}
         found.append(
             Forecast(
                 method=name,
-                **{what: count / whole for what, count in counts.items()},
+                **{what: count / (size * epochs) for what, count in counts.items()},
                 seconds=total,
                 **parts,
                 preprocessing=run.before,
                 epochs=epochs,
                 boost=(found[0].seconds if found else total) / total,
-                bound=bound,  # pyright: ignore[reportArgumentType]
+                bound="loading" if 2 * waits > len(priced) else max(parts, key=lambda part: parts[part]),
                 exact=run.exact,
             )
         )
     return tuple(found)
+
+
+def _seconds(epoch: Epoch, costs: Costs) -> dict[Bound, float]:
+    """Of the parts of an epoch. Of loading, with worker processes, what the model has to wait for them."""
+    seconds: dict[Bound, float] = {
+        "loading": epoch.loaded * costs.fetch,
+        "forward": epoch.trained * costs.forward,
+        "backward": epoch.trained * (costs.backward + costs.optimizer),
+        "selection": epoch.scored * costs.score + epoch.decide + epoch.aside,
+    }
+    if costs.overlap:
+        seconds["loading"] = max(0.0, 2 * seconds["loading"] - sum(seconds.values()))
+    return seconds

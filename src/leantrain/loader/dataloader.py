@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from leantrain.loader.batch_sampler import SelectionSampler
 from leantrain.loader.unreadable_samples import Collate, Tolerant
+from leantrain.utils.dataloader_copy import copy_with
 
 PREPARED = {  # what a framework made of a DataLoader shares its samples out and moves its batches
     "lightning_fabric": "Do not pass the DataLoader through fabric.setup_dataloaders(): wrap() the plain one, which "
@@ -53,26 +54,19 @@ def twin(loader: DataLoader[Any], stream: SelectionSampler, *, keep_samples: boo
     With ``keep_samples`` it gives lists of samples, not collated; ``tolerant``, what could be read of each batch.
     """
     collate: Any = _samples if keep_samples else loader.collate_fn
-    return DataLoader(
-        Tolerant(loader.dataset) if tolerant else loader.dataset,  # pyright: ignore[reportArgumentType]
-        batch_sampler=stream,  # pyright: ignore[reportArgumentType]
-        num_workers=loader.num_workers,
-        collate_fn=Collate(collate) if tolerant else collate,  # pyright: ignore[reportArgumentType]
+    return copy_with(
+        loader,
+        dataset=Tolerant(loader.dataset) if tolerant else loader.dataset,
+        batch_sampler=stream,
+        collate_fn=Collate(collate) if tolerant else collate,
         pin_memory=loader.pin_memory and not keep_samples,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
     )
 
 
 def read(loader: DataLoader[Any], indices: Tensor) -> Any:
     """The samples ``indices`` (B,) as ``loader`` would give them, read here and now."""
     unused = torch.Generator()  # a DataLoader draws a seed for its workers, of which there are none
-    batches = [indices.tolist()]
-    return next(iter(DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn, generator=unused)))
+    return next(iter(copy_with(loader, batch_sampler=[indices.tolist()], num_workers=0, generator=unused)))
 
 
 def draws(loader: DataLoader[Any]) -> list[Tensor]:

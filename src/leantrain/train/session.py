@@ -99,6 +99,7 @@ class Session:
         optimizer = _optimizer(config, self.module)
         model = torch.compile(self.module) if config.compile else self.module
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        self.score = scorer(self.model, F.cross_entropy, forward=self.forward, chunk=self._chunk())
         self.augment = Augment(data.mean, data.std, data.image_size, seed=seed, **data.augment)
         self.place = place(config, data.train, self.fabric.device)
         resident = self.place is not None
@@ -128,6 +129,7 @@ class Session:
         *,
         resume: dict[str, Any] | None = None,
         after_step: Callable[[], None] | None = None,
+        timed: Callable[..., None] = lambda *_: None,
     ) -> Iterator[dict[str, Any]]:
         """Train for ``epochs``; yields the facts of each epoch after it. ``self.loader`` is there from the first on.
 
@@ -136,11 +138,13 @@ class Session:
             epochs: length of the training; the last one may be cut short.
             resume: ``state()`` of a session made alike, to go on from.
             after_step: called after each training step; may ask for ``state()``.
+            timed: called with "start", the batch and its size before each training step, and with "forward",
+                "backward" and "optimizer" as these parts of it end.
         """
         self.loader = loader = wrap(
             self.batches,
             selector,
-            score=scorer(self.model, F.cross_entropy, forward=self.forward, chunk=self._chunk()),
+            score=self.score,
             epochs=epochs,
             targets=self.targets,
             seed=self.seed,
@@ -156,9 +160,10 @@ class Session:
             self.model.train()
             self._start_lap()
             for images, labels in loader:
+                timed("start", (images, labels), len(labels))
                 running, begun = self._running, time.perf_counter()
                 running.rate = self.optimizer.param_groups[0]["lr"] if running.rate is None else running.rate
-                loss = self._step(images, labels, schedule)
+                loss = self._step(images, labels, schedule, timed)
                 if loss is not None:
                     running.loss_sum += float(loss) * len(labels)
                     running.seen += len(labels)
@@ -229,7 +234,7 @@ class Session:
         self.clock.train += time.perf_counter() - begun - preprocessing
         self._running.preprocess += preprocessing
 
-    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR) -> Tensor | None:
+    def _step(self, images: Tensor, labels: Tensor, schedule: ProgressLR, timed: Callable[..., None]) -> Tensor | None:
         """The loss of the batch; None when it was not finite and the step skipped."""
         loader = self.loader
         before = [buffer.clone() for buffer in self.module.buffers()] if self.config.nonfinite == "skip" else []
@@ -242,10 +247,13 @@ class Session:
             for buffer, value in zip(self.module.buffers(), before, strict=True):  # BatchNorm took in the NaN
                 buffer.copy_(value)
             return None
+        timed("forward")
         self.fabric.backward(loss)
+        timed("backward")
         self.optimizer.step()
         self.optimizer.zero_grad()
         schedule.step()
+        timed("optimizer")
         return loss.detach()
 
     @contextlib.contextmanager
