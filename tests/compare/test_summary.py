@@ -174,9 +174,20 @@ def test_holm_rejects_what_his_procedure_rejects(p_values):
     assert holm(p_values) == pytest.approx(multipletests(p_values))
 
 
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize("found", [[0.3, -0.1, 0.4, 0.9], [-2.0, -2.1], [1e-3, 0.0, 0.0]])
+def test_an_interval_by_its_formula(found, level):
+    error = statistics.stdev(found) / math.sqrt(len(found))
+    half, p_value = paired(found, level)
+    assert half == pytest.approx(t.ppf((1 + level) / 2, len(found) - 1) * error)
+    assert p_value == pytest.approx(2 * t.sf(abs(statistics.fmean(found)) / error, len(found) - 1))
+
+
 def test_seeds_that_agree_to_the_last_digit():
     assert paired([0.0, 0.0, 0.0]) == (0.0, 1.0)
     assert paired([1.0, 1.0, 1.0]) == (0.0, 0.0)
+    assert paired([0.82 - 0.81, 0.72 - 0.71, 0.5 - 0.49]) == (0.0, 0.0)  # 0.01 each, but for rounding
+    assert 0 < paired([0.01, 0.01 + 1e-9])[1] < 1e-6
     assert holm([]) == []
 
 
