@@ -1,10 +1,15 @@
 """What the trainer makes for a method: probes, gradients, embeddings, and where their time and samples are counted."""
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import pytest
 import torch
 
 from leantrain import data
+from leantrain.core.inputs import Input
 from leantrain.methods import METHODS
+from leantrain.methods._static_scores import ProbeRanking
 from leantrain.train.config import TrainConfig
 from leantrain.train.method_inputs import build, check, held
 from leantrain.train.session import Session
@@ -79,6 +84,27 @@ def test_forget_drops_what_its_probe_forgot_least(digits):
     fresh = Session(config(), digits, 0)
     for name, value in session.model.state_dict().items():
         assert torch.equal(value, fresh.model.state_dict()[name])
+
+
+@dataclass(kw_only=True, eq=False)
+class Latest(ProbeRanking):
+    """Keeps the last samples that a probe trained on: a method that no other file knows of."""
+
+    inputs: ClassVar = {"seen": Input("history", lambda ledger: torch.arange(ledger.size) * ledger.trained)}
+
+    seen: Any
+
+
+def test_a_method_says_itself_what_it_is_to_be_given(digits, monkeypatch):
+    monkeypatch.setitem(METHODS, "latest", Latest)
+    settings = config(settings={"latest": {"probe_epochs": 2, "prune_ratio": 0.4}})
+    check(settings, ["latest"], digits)
+    result = train(settings, digits, "latest", seed=0)
+    facts = result.facts
+    assert result.trained.tolist() == [0] * 60 + [4] * 90
+    assert facts["aside"] == {"forward": 2 * 150, "backward": 2 * 150}
+    assert facts["backward_samples"] == 2 * 150 + 4 * 90
+    assert facts["settings"] == {"probe_epochs": 2, "prune_ratio": 0.4}
 
 
 def test_no_holdout_model_saw_the_sample_that_it_judges(digits, monkeypatch):
