@@ -111,3 +111,48 @@ def test_a_state_that_lacks_an_array_is_refused() -> None:
     del state["score"]
     with pytest.raises(ValueError, match=r"'score' has shape nothing; this data set needs \(2,\)"):
         Ledger(2).load_state_dict(state)
+
+
+def test_more_epochs_than_16_bits_count() -> None:
+    ledger = Ledger(2)
+    for epoch in (32_767, 32_768, 100_000):
+        ledger.record_training(epoch, torch.tensor([1]), ones(1))
+        ledger.record_scores(epoch, torch.tensor([0]), ones(1))
+    assert ledger.trained_epoch.tolist() == [-1, 100_000]
+    assert ledger.score_epoch.tolist() == [100_000, -1]
+    assert ledger.loss_epoch.tolist() == [100_000, 100_000]
+    assert ledger.scored_within(torch.tensor([0]), 100_000, 1)
+
+
+def test_forgetting_events_stop_at_the_most_that_16_bits_hold() -> None:
+    ledger = Ledger(3)
+    twice = torch.tensor([1, 2, 1])
+    for _ in range(3):
+        ledger.record_training(0, twice, ones(3), torch.tensor([True] * 3), ones(3))
+        ledger.forgotten[1] = max(int(ledger.forgotten[1]), 2**15 - 2)
+        ledger.record_training(1, twice, ones(3), torch.tensor([False] * 3), ones(3))
+    assert ledger.forgotten.tolist() == [0, 2**15 - 1, 3]
+
+
+def test_a_state_with_epochs_of_16_bits_is_taken_over() -> None:
+    """As checkpoints of earlier versions have it."""
+    ledger = Ledger(3)
+    train(ledger, "TFt")
+    state = ledger.state_dict()
+    for name in ("loss_epoch", "score_epoch", "trained_epoch"):
+        state[name] = state[name].to(torch.int16)
+    other = Ledger(3)
+    other.load_state_dict(state)
+    assert other.loss_epoch.tolist() == ledger.loss_epoch.tolist()
+    other.record_training(40_000, torch.tensor([1]), ones(1))
+    assert other.trained_epoch.tolist() == [-1, 40_000, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_losses_of_other_types(dtype: torch.dtype) -> None:
+    ledger, values = Ledger(2), torch.tensor([0.5, 0.25], dtype=dtype)
+    ledger.record_training(0, torch.arange(2), values, torch.tensor([True, False]), values)
+    ledger.record_scores(0, torch.arange(2), values)
+    for array in (ledger.loss, ledger.score, ledger.confidence):
+        assert array.dtype == torch.float32
+        assert array.tolist() == [0.5, 0.25]

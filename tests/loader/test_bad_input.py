@@ -69,7 +69,8 @@ def test_wrap_refuses(make: Any, error: type[Exception], text: str) -> None:
         ([0] * (SIZE - 1), ValueError, r"shape \(39,\).*one integer class label for each of the 40 samples"),
         (torch.zeros(SIZE, 2, dtype=torch.int64), ValueError, r"shape \(40, 2\)"),
         (torch.zeros(SIZE), ValueError, r"type torch\.float32; expected one integer class label"),
-        (["cat"] * SIZE, TypeError, "one class label a sample, as integers"),
+        ([None, *range(SIZE - 1)], TypeError, "one class label a sample, as integers or as names: one of them is None"),
+        (["cat", 1] * (SIZE // 2), TypeError, "one class label a sample.*is 1, a int, and others are text"),
         (3, ValueError, r"shape \(\)"),
     ],
 )
@@ -90,7 +91,7 @@ def test_labels_given_win() -> None:
     assert loader.selector.run.targets.tolist() == [7] * SIZE
 
 
-@pytest.mark.parametrize("targets", [["a"] * 6, [[1, 2]] * 6, torch.rand(6), [{"boxes": 1}] * 6, [1, 2]])
+@pytest.mark.parametrize("targets", [[*"abcdef"], [[1, 2]] * 6, torch.rand(6), [{"boxes": 1}] * 6, [1, 2]])
 def test_odd_labels_of_a_data_set_matter_only_to_methods_that_need_them(targets: Any) -> None:
     data = TensorDataset(torch.arange(6))
     data.targets = targets

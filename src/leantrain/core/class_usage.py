@@ -22,7 +22,7 @@ class Kept(NamedTuple):
 
 
 def kept_by_class(ledger: Ledger, targets: Any) -> dict[int, Kept]:
-    """By label, what the training so far used of the class. ``targets`` are (N,) integer labels."""
+    """By label, what the training so far used of the class. ``targets`` are (N,) labels, as for ``wrap``."""
     labels, sizes, presentations = _presentations(ledger, targets)
     epochs = max(1, int(ledger.trained_epoch.max()) + 1)  # before any training: 0 of one epoch
     rows = zip(labels, sizes, presentations, strict=True)
@@ -34,7 +34,7 @@ def lost_most(ledger: Ledger, targets: Any, top: int = 5) -> list[tuple[int, flo
 
     Args:
         ledger: of the training, ``loader.ledger``.
-        targets: (N,) integer labels.
+        targets: (N,) labels, as for ``wrap``; names are told of by their places in sorted order.
         top: how many classes; all where there are fewer.
 
     Returns:

@@ -232,7 +232,7 @@ def _changed(data: ImageData, change: _Change, rng: torch.Generator) -> ImageDat
     most = max(1, round(SHIFT * side))
     count = len(change.rows)
     shifts = torch.randint(-most, most + 1, (count, 2), generator=rng) * change.jittered[:, None]
-    gains = 1 + GAIN * (2 * torch.rand(count, generator=rng) - 1) * change.jittered
+    gains = 1 + GAIN * (2 * torch.rand(count, generator=rng, dtype=torch.float32) - 1) * change.jittered
     train: Any
     if isinstance(data.train, ArrayDataset):
         images = data.train.images[change.rows]

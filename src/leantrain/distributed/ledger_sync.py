@@ -53,7 +53,7 @@ class Exchange:
         if self.ranks.count == 1:
             return
         whole = self.ranks.gather(torch.cat([torch.empty(0, 3, dtype=torch.int64), *self._whole]))
-        real = self.ranks.gather(torch.cat([torch.empty(0, 2), *self._real]))
+        real = self.ranks.gather(torch.cat([torch.empty(0, 2, dtype=torch.float32), *self._real]))
         self._whole, self._real, self._number = [], [], 0
         joined, facts = torch.cat(whole), torch.cat(real)
         order = joined[:, 1].argsort(stable=True)  # by number; within one, by rank

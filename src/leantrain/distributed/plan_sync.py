@@ -19,7 +19,7 @@ NOTHING = torch.empty(0, dtype=torch.int64)
 def agreed_plan(plan: Plan, ranks: Ranks) -> Plan:
     """The plan of all ranks. They differ where a method was given something that is not quite equal on all of them."""
     sizes = NOTHING if plan.batch_sizes is None else torch.tensor(plan.batch_sizes, dtype=torch.int64)
-    weights = torch.empty(0) if plan.weights is None else plan.weights.float()
+    weights = torch.empty(0, dtype=torch.float32) if plan.weights is None else plan.weights.float()
     refresh = NOTHING if plan.refresh is None else plan.refresh
     given = [plan.weights is not None, plan.batch_sizes is not None, plan.refresh is not None, plan.lr_factor]
     parts = plan.indices, weights, sizes, refresh, torch.tensor(given, dtype=torch.float64)

@@ -68,12 +68,13 @@ def gradients(
     def make() -> Gradients:
         start = time.perf_counter()
         size, done = len(loader.dataset), 0  # pyright: ignore[reportArgumentType]
-        delta = features = torch.empty(0)
+        delta = features = torch.empty(0, dtype=torch.float32)
         for batch, expected in in_order(loader, batch_size):
             part, h = _factors(model, head, forward, batch, expected)
             if done == 0:  # at once, since joining parts at the end would hold them twice
                 memory.check_fits([memory.rows("gradients, as their factors", size, part.shape[1] + h.shape[1])])
-                delta, features = torch.empty(size, part.shape[1]), torch.empty(size, h.shape[1])
+                delta = torch.empty(size, part.shape[1], dtype=torch.float32)
+                features = torch.empty(size, h.shape[1], dtype=torch.float32)
             delta[done : done + expected], features[done : done + expected] = part, h
             done += expected
         return Gradients(delta, features, dataset_info.fingerprint(loader.dataset), time.perf_counter() - start)

@@ -46,11 +46,11 @@ def embed(
 
     def make() -> Features:
         start = time.perf_counter()
-        values, done = torch.empty(0, 0), 0
+        values, done = torch.empty(0, 0, dtype=torch.float32), 0
         for rows in _rows(loader, extractor, batch_size):
             if not done:
                 memory.check_fits([memory.rows("features", size, rows.shape[1])])
-                values = torch.empty(size, rows.shape[1])  # the batches are not held twice
+                values = torch.empty(size, rows.shape[1], dtype=torch.float32)  # the batches are not held twice
             values[done : done + len(rows)] = rows
             done += len(rows)
         return Features(values, fingerprint, name, time.perf_counter() - start)

@@ -61,14 +61,14 @@ def pretrained(
     made = MODELS.get(name, partial(_classifier, name))(weights)
     made.model.to(device).eval()
     side = size or made.side
-    mean = torch.tensor(made.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(made.std, device=device).view(3, 1, 1)
+    mean = torch.tensor(made.mean, dtype=torch.float32, device=device).view(3, 1, 1)
+    std = torch.tensor(made.std, dtype=torch.float32, device=device).view(3, 1, 1)
 
     def forward(model: nn.Module, batch: Any) -> Any:
         pixels = images(batch) if images else batch[0]
-        pixels = pixels / 255 if pixels.dtype == torch.uint8 else pixels
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         pixels = nn.functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-        return model((pixels.expand(-1, 3, -1, -1) - mean) / std)
+        return model(((pixels.expand(-1, 3, -1, -1) - mean) / std).to(next(model.parameters()).dtype))
 
     return penultimate(made.model, forward=forward)
 

@@ -190,13 +190,13 @@ class Stage:
     def _nonsense(self, name: str, kind: str, rows: int, priced: Priced) -> Any:
         rng, width = generator(self.seed, 0, f"estimate {name}"), priced.width or WIDTH
         if kind == "features":
-            return torch.randn(rows, width, generator=rng)
+            return torch.randn(rows, width, generator=rng, dtype=torch.float32)
         if kind != "gradients":
             return torch.rand(rows, generator=rng)
         classes = priced.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
         delta = torch.randn(rows, classes, generator=rng).softmax(dim=1)
         delta[torch.arange(rows), torch.arange(rows) % classes] -= 1
-        return Gradients(delta, torch.randn(rows, width, generator=rng))
+        return Gradients(delta, torch.randn(rows, width, generator=rng, dtype=torch.float32))
 
 
 def _rows(value: Any, taken: Tensor, size: int) -> Any:

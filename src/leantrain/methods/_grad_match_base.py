@@ -54,7 +54,7 @@ class Matching(Selector):
         self._full = round(self.warm * run.need_epochs(f"{who} with warm") * self.keep_ratio) if self.warm else 0
         self._round = -1  # which selection the subset comes from
         self._indices = torch.empty(0, dtype=torch.int64)
-        self._weights = torch.empty(0)
+        self._weights = torch.empty(0, dtype=torch.float32)
         self._sizes: tuple[int, ...] = ()  # of the batches that the subset consists of, if it does
         self._residuals = self._solved = self._filled = 0.0  # sum of relative residuals, how many, random fills
         if isinstance(self.gradients, Gradients):

@@ -89,7 +89,7 @@ class GradMatch(Matching):
         extra = rest[choose(len(rest), wanted - len(chosen), rng)]
         self._filled += len(extra)
         self._indices, order = torch.cat([chosen, extra]).sort()
-        self._weights = torch.cat([*weights, torch.ones(len(extra))])[order]
+        self._weights = torch.cat([*weights, torch.ones(len(extra), dtype=torch.float32)])[order]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -151,7 +151,8 @@ class GradMatchPB(Matching):
 
 def everything(made: Gradients) -> Tensor:
     """(C, D + 1) float64, the sum of all gradients."""
-    return SampleGradients(made.delta, made.features).total(torch.arange(len(made.delta)), torch.ones(len(made.delta)))
+    samples = SampleGradients(made.delta, made.features)
+    return samples.total(torch.arange(len(samples)), torch.ones(len(samples), dtype=torch.float32))
 
 
 def class_target(made: Gradients, label: int, scores: list[int] | slice) -> Tensor:

@@ -123,7 +123,7 @@ def prototype_distance(
     seed: int = 0,
 ) -> Tensor:
     """Distance (Eq. 7) of each row of ``features`` (N, D) to the nearest prototype of its class. Returns (N,)."""
-    result = torch.empty(len(features))
+    result = torch.empty(len(features), dtype=torch.float32)
     for members in by_class(labels):
         label = int(labels[members[0]])
         rows = space(features.index_select(0, members), distance)  # a class at a time: never a copy of all

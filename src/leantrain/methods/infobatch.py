@@ -57,5 +57,6 @@ def prune(pool: Tensor, losses: Tensor, prune_ratio: float, rng: torch.Generator
     kept = easy_pool[choose(len(easy_pool), validation.portion(1 - prune_ratio, len(easy_pool)), rng)]
     weight = len(easy_pool) / max(len(kept), 1)  # Eq. 4: 1 / (1 - r)
     indices = torch.cat([pool[~easy], kept])
-    weights = torch.cat([torch.ones(len(indices) - len(kept)), torch.full((len(kept),), weight)])
+    weights = torch.ones(len(indices), dtype=torch.float32)
+    weights[len(indices) - len(kept) :] = weight
     return Plan(indices, weights)

@@ -41,13 +41,13 @@ class SB(Recycling):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
-        self._recent = torch.empty(0)
+        self._recent = torch.empty(0, dtype=torch.float32)
 
     def select(self, batch: Batch) -> Tensor:
         self._recent = torch.cat([self._recent, batch.losses])[-self.history :]
         probability = cdf(self._recent, batch.losses) ** self.beta
         rng = generator(self.run.seed, batch.epoch, "selective-backprop", batch.number)
-        return (torch.rand(len(probability), generator=rng) < probability).nonzero().flatten()
+        return (torch.rand(len(probability), generator=rng, dtype=torch.float32) < probability).nonzero().flatten()
 
     def state_dict(self) -> dict[str, Any]:
         return {"recent": self._recent}

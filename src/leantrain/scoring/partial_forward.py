@@ -181,8 +181,9 @@ class PartialForward:
     def _predict(self, features: Tensor, y: Any) -> Tensor:
         """The head's losses (B,), with gradient for the head alone."""
         assert self._head is not None
+        dtype = next((parameter.dtype for parameter in self._head.parameters()), torch.float32)
         with torch.enable_grad(), torch.autocast(features.device.type, enabled=False):
-            losses = self._loss(self._head(features.float()), y)
+            losses = self._loss(self._head(features.to(dtype)), y)
         return check_losses(losses, len(features), "The loss of the head's outputs")
 
     def _train_head(self, losses: Tensor) -> None:
@@ -267,7 +268,7 @@ class _Average(nn.Module):
 
 
 def _head(width: int, classes: int) -> nn.Module:
-    linear = nn.utils.skip_init(nn.Linear, width, classes)  # which draws no random numbers
+    linear = nn.utils.skip_init(nn.Linear, width, classes, dtype=torch.float32)  # which draws no random numbers
     for parameter in linear.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(_Average(), nn.LayerNorm(width, elementwise_affine=False), linear)

@@ -186,7 +186,7 @@ def _holdout(session: Session, wanted: Input, given: Any, epochs: float) -> Made
     def losses() -> Tensor:
         size = len(session.targets)
         halves = torch.randperm(size, generator=generator(session.seed, 0, "holdout")).tensor_split(2)
-        made = torch.empty(size)
+        made = torch.empty(size, dtype=torch.float32)
         for mine, other in (halves, halves[::-1]):
             probe = _probe(session, epochs, mine)
             with _preprocessing(session):

@@ -122,9 +122,9 @@ class Augment:
             )
 
     def _normalise(self, images: Tensor) -> Tensor:
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(-1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
-        return images.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift.view(-1, 1, 1))
+        by_channel = [1 / (255 * s) for s in self.std], [-m / s for m, s in zip(self.mean, self.std, strict=True)]
+        scale, shift = torch.tensor(by_channel, dtype=torch.float32, device=images.device).view(2, -1, 1, 1)
+        return images.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
     def _crop(self, images: Tensor, u_Bk: Tensor) -> Tensor:
         """Shifted S x S windows of the padded batch, some mirrored; uint8, so that little memory moves."""
@@ -165,7 +165,8 @@ class Augment:
             top_B = (u_Bk[:, _TOP] * rows).floor() - self.pad
             left_B = (u_Bk[:, _LEFT] * columns).floor() - self.pad
         angle_B = (2 * u_Bk[:, _ANGLE] - 1) * math.radians(self.rotation)
-        mirror_B = torch.where(u_Bk[:, _FLIP] < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(angle_B)
+        one_B = torch.ones_like(angle_B)
+        mirror_B = torch.where(u_Bk[:, _FLIP] < 0.5, -one_B, one_B) if self.flip else one_B
         cos_B, sin_B = angle_B.cos(), angle_B.sin()
         # From output (x, y) in [-1, 1] to the [-1, 1] of the source: mirror, scale to the box, rotate about
         # its centre, shift there. Row x is in units of half the width, row y of half the height.
