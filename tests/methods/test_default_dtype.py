@@ -62,7 +62,7 @@ def test_every_method_selects_the_same(method: str, default: Any) -> None:
 def test_a_recording_is_the_same(default: Any, tmp_path: Any) -> None:
     expected = trained(Record(METHODS["infobatch"](), tmp_path / "plain"))
     assert default(lambda: trained(Record(METHODS["infobatch"](), tmp_path / "other"))) == expected
-    assert default(lambda: trained(Replay(tmp_path / "plain"))) == trained(Replay(tmp_path / "other"))
+    assert default(lambda: trained(Replay(path=tmp_path / "plain"))) == trained(Replay(path=tmp_path / "other"))
 
 
 def test_conditions_and_augmentation_are_the_same(default: Any) -> None:

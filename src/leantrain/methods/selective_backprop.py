@@ -81,4 +81,4 @@ class StaleSB(SB):
 def cdf(history: Tensor, losses: Tensor) -> Tensor:
     """Share of ``history`` strictly below each of ``losses`` (B,). Returns (B,) float32 in [0, 1)."""
     ordered = torch.from_numpy(np.sort(history.numpy()))  # several times faster than torch's sort of so few
-    return torch.searchsorted(ordered, losses) / len(history)
+    return torch.searchsorted(ordered, losses).float() / len(history)

@@ -52,10 +52,12 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if name in _OWN:
-            return _OWN[name](classes, channels, **({} if width is None else {"width": width}))
-        if name.startswith("timm:"):
-            return _timm(name.removeprefix("timm:"), classes, channels, image_size)
-        return _torchvision(name, classes, channels, image_size)
+            model = _OWN[name](classes, channels, **({} if width is None else {"width": width}))
+        elif name.startswith("timm:"):
+            model = _timm(name.removeprefix("timm:"), classes, channels, image_size)
+        else:
+            model = _torchvision(name, classes, channels, image_size)
+        return model.float()  # as the images are, whatever torch's default dtype
 
 
 def names() -> tuple[str, ...]:
