@@ -100,7 +100,9 @@ def test_subsets_go_by_place(column: Any, expected: list[int], kind: Any) -> Non
     outer, inner = [3, 0, 2, 3], [7, 1, 0, 3]
     once = Subset(Data(targets=column), kind(inner))
     places = {label: place for place, label in enumerate(sorted({expected[i] for i in inner}))}
-    known = expected if expected is NUMBERS else {i: places[expected[i]] for i in inner}  # among the names that are there
+    known = (
+        expected if expected is NUMBERS else {i: places[expected[i]] for i in inner}
+    )  # among the names that are there
     assert of(once) == [known[i] for i in inner]
     if expected is NUMBERS:
         assert of(Subset(once, kind(outer))) == [expected[inner[i]] for i in outer]

@@ -334,5 +334,5 @@ def test_a_very_long_image_takes_little_memory():
 def test_order_survives_the_pool(monkeypatch):
     monkeypatch.setattr(decode, "_CHUNK", 3)
     images = [png(i)[1] for i in range(20)]
-    out = decode.decode_all(images, [str(i) for i in range(20)], size=8, resize=False)
+    out, _ = decode.decode_all(images, [str(i) for i in range(20)], size=8, resize=False)
     assert all(np.array_equal(out[i].permute(1, 2, 0).numpy(), png(i)[0]) for i in range(20))

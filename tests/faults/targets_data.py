@@ -18,7 +18,8 @@ from leantrain import data
 from leantrain.data.readers import cifar as cifar_files
 from leantrain.data.readers import decode
 
-IMAGES = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+IMAGES = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+NO_PALETTE = ("JPEG", "PPM", "JPEG2000", "AVIF")
 
 
 def cifar(folder: Path) -> dict[str, Target]:
@@ -40,7 +41,7 @@ def images(folder: Path) -> dict[str, Target]:
     for form in IMAGES:
         path, seeds = folder / f"image.{form.lower()}", []
         for mode in ("RGB", "L", "P", "1"):
-            if form in ("JPEG", "PPM") and mode == "P":
+            if (form, mode) in (("JPEG2000", "1"), ("AVIF", "1")) or (form in NO_PALETTE and mode == "P"):
                 continue
             image = Image.fromarray(colours).convert(mode)
             for options in ({}, {"compression": "tiff_deflate"}) if form == "TIFF" else ({},):

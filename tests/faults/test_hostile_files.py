@@ -236,9 +236,14 @@ def test_links_are_followed_but_only_to_images(folder: Path, tmp_path: Path) -> 
     (folder / "train" / "cat" / "loop").symlink_to(folder)  # a folder within a class: passed over
     (folder / "train" / "dog" / "gone.png").symlink_to(tmp_path / "missing.png")
     os.mkfifo(folder / "train" / "dog" / "pipe.png")
-    assert data.load(f"imagefolder:{folder}").targets.tolist() == [0, 0, 1]
+    told = r"1 linked folders, 1 links that lead nowhere, 1 no regular file; the first is 'cat/loop'"
+    with pytest.warns(UserWarning, match=f"train: 3 files are passed over: {told}"):
+        assert data.load(f"imagefolder:{folder}").targets.tolist() == [0, 0, 1]
     (folder / "train" / "cat" / "2.png").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(ValueError, match=r"train/cat/2\.png is not a readable image") as caught:
+    with (
+        pytest.warns(UserWarning, match="3 files are passed over"),
+        pytest.raises(ValueError, match=r"train/cat/2\.png is not a readable image") as caught,
+    ):
         data.load(f"imagefolder:{folder}")
     assert "secret" not in str(caught.value)
 

@@ -146,7 +146,7 @@ def read_data(config: Any) -> Any:
     from leantrain.data import load
 
     settings = dict(config)
-    names = ("limit", "image_size", "test_limit", "condition", "condition_seed")
+    names = ("limit", "image_size", "test_limit", "condition", "condition_seed", "unreadable")
     with console.status(f"Reading {escape(str(settings['data']))} ..."):
         return load(settings["data"], **{name: settings[name] for name in names if settings.get(name) is not None})
 

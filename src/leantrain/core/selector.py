@@ -154,7 +154,9 @@ class Chain(Selector):
         inner = self.right.plan(epoch, outer.indices)
         weights = inner.weights
         if outer.weights is not None:
-            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(0, outer.indices, outer.weights.float())[inner.indices]
+            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(
+                0, outer.indices, outer.weights.float()
+            )[inner.indices]
             weights = weights if inner.weights is None else weights * inner.weights
         refresh = [part for part in (outer.refresh, inner.refresh) if part is not None]
         return Plan(

@@ -55,6 +55,7 @@ class LazyDataset(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, sources: Sequence[Path | bytes], names: Sequence[str], targets: Tensor, size: int) -> None:
         self.sources, self.names, self.targets, self.size = sources, names, targets, size
+        self.tried = False  # whether all of them are known to be readable
 
     def __len__(self) -> int:
         return len(self.targets)

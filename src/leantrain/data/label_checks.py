@@ -21,17 +21,22 @@ def check(labels: Tensor, classes: Sequence[str], where: str, *, training: bool)
     """
     if len(labels) == 0:
         raise ValueError(f"{where} holds no samples.")
+    check_range(labels, classes, where)
+    if training and bool((labels == labels[0]).all()):
+        raise ValueError(
+            f"{where}: all {len(labels)} samples have label {int(labels[0])} ({classes[int(labels[0])]}); "
+            "a classifier needs at least 2 classes."
+        )
+
+
+def check_range(labels: Tensor, classes: Sequence[str], where: str) -> None:
+    """ValueError for a label outside [0, number of classes)."""
     wrong = ((labels < 0) | (labels >= len(classes))).nonzero()
     if len(wrong):
         row = int(wrong[0])
         raise ValueError(
             f"{where}, row {row}: label {int(labels[row])} is outside 0..{len(classes) - 1} "
             f"({len(classes)} classes; {len(wrong)} such rows). Labels count from 0."
-        )
-    if training and bool((labels == labels[0]).all()):
-        raise ValueError(
-            f"{where}: all {len(labels)} samples have label {int(labels[0])} ({classes[int(labels[0])]}); "
-            "a classifier needs at least 2 classes."
         )
 
 

@@ -6,17 +6,20 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from leantrain.data import conditions, label_checks
 from leantrain.data.datasets import ImageData
 from leantrain.data.readers import cifar, digits, image_folder, parquet
+from leantrain.data.unreadable_images import Unreadable
+from leantrain.utils import validation
 
-# reader(folder, limit, image_size)
-_READERS: dict[str, Callable[[Path, int | None, int | None], ImageData]] = {
+# reader(folder, limit, image_size, unreadable)
+_READERS: dict[str, Callable[[Path, int | None, int | None, Unreadable], ImageData]] = {
     "parquet": parquet.read,
     "imagefolder": image_folder.read,
-    "cifar10": cifar.read10,
-    "cifar100": cifar.read100,
+    "cifar10": lambda folder, limit, image_size, _: cifar.read10(folder, limit, image_size),
+    "cifar100": lambda folder, limit, image_size, _: cifar.read100(folder, limit, image_size),
 }
 _SPECS = ("digits", *(f"{kind}:DIR" for kind in _READERS))
 
@@ -29,6 +32,7 @@ def load(
     test_limit: int | None = None,
     condition: str = conditions.CLEAN,
     condition_seed: int = 0,
+    unreadable: Unreadable = "raise",
 ) -> ImageData:
     """Read an image classification data set.
 
@@ -42,6 +46,8 @@ def load(
             for folders of large ones.
         test_limit: keep this many test samples, chosen like those of ``limit``.
         condition, condition_seed: see ``leantrain.data.conditions.under``.
+        unreadable: small images are decoded at once; ``"skip"`` leaves out those that cannot be read, with a warning.
+            Large ones are decoded when asked for, and an error then names the one that cannot be read: see ``wrap``.
 
     Returns:
         ImageData with uint8 images; ``Augment(data.mean, data.std, data.image_size, **data.augment)`` turns
@@ -66,7 +72,8 @@ def load(
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}. It is a side in pixels and has to be positive.")
     condition = conditions.canonical(condition)  # before anything is read
-    data = _tested_on(_read(spec, limit, image_size), test_limit)
+    validation.one_of("unreadable", unreadable, get_args(Unreadable))
+    data = _tested_on(_read(spec, limit, image_size, unreadable), test_limit)
     return conditions.under(data, condition, condition_seed)
 
 
@@ -77,7 +84,7 @@ def _tested_on(data: ImageData, limit: int | None) -> ImageData:
     return dataclasses.replace(data, test=test, test_targets=test.targets)
 
 
-def _read(spec: str, limit: int | None, image_size: int | None) -> ImageData:
+def _read(spec: str, limit: int | None, image_size: int | None, unreadable: Unreadable) -> ImageData:
     kind, colon, where = spec.partition(":")
     if kind == "digits":
         if colon:
@@ -92,4 +99,4 @@ def _read(spec: str, limit: int | None, image_size: int | None) -> ImageData:
     path = Path(where).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder. {kind}:DIR expects the folder that holds the data.")
-    return _READERS[kind](path, limit, image_size)
+    return _READERS[kind](path, limit, image_size, unreadable)

@@ -43,7 +43,9 @@ class IES(Selector):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
-        self._losses = torch.full((self.window + 2, run.size), torch.nan, dtype=torch.float32)  # of each sample the last ones, newest last
+        self._losses = torch.full(
+            (self.window + 2, run.size), torch.nan, dtype=torch.float32
+        )  # of each sample the last ones, newest last
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         bend = bending(self._losses[:, pool])

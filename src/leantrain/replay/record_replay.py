@@ -92,7 +92,9 @@ class Record(Around):
         kept = [indices for _, indices in sorted(self._kept, key=lambda item: item[0])]
         indices, weights = torch.cat([plan.indices[:0], *kept]), None
         if plan.weights is not None:
-            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(0, plan.indices, plan.weights.float())[indices]
+            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(0, plan.indices, plan.weights.float())[
+                indices
+            ]
         return Plan(indices, weights, lr_factor=plan.lr_factor)
 
     def _begin(self, epoch: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from leantrain.checkpoint.manager import Checkpoints
 from leantrain.core.selector import Selector
 from leantrain.data import ImageData, conditions
+from leantrain.data.unreadable_images import with_readable_test
 from leantrain.replay.record_replay import Record
 from leantrain.tasks.image_classification.evaluate import accuracy
 from leantrain.train.config import REMEDIES, TrainConfig, with_defaults
@@ -79,6 +80,8 @@ def train(
     """
     epochs = config.epochs if epochs is None else epochs
     data = conditions.under(data, config.condition, config.condition_seed)
+    if evaluate:
+        data = with_readable_test(data, config.unreadable)
     session = Session(config, data, seed)
     selector = build(config, method, session)
     if before_start:

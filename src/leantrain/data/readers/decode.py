@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Formats that Pillow decodes by itself; it would hand others (EPS) to an external program.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _MAX_PIXELS = 89_478_485  # Pillow's own limit: above it, a few kB can claim gigabytes
 _COPIED = ("RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "RGBX")  # four bytes a pixel, twice: before and after conversion
 _LARGE = 2**24  # pixels; above, one image at a time, or the pool would hold gigabytes of them
 _one_large = threading.Semaphore()
 _CHUNK = 256  # images per task of the pool; one by one, the pool costs more than a small image
+
+
+class UnreadableError(ValueError):
+    """One image that cannot be read; the others may be."""
+
+
+class MissingError(UnreadableError, FileNotFoundError):
+    """One whose file is not there."""
 
 
 def decode(
@@ -47,7 +55,8 @@ def decode(
         (1 or 3, H, W) uint8.
 
     Raises:
-        ValueError: not an image, truncated, too large, of another ``side``, or of a kind that 8 bits would distort.
+        UnreadableError: not an image, truncated, too large, gone, or of a kind that 8 bits would distort.
+        ValueError: of another ``side``.
     """
     with ExitStack() as alone:
         image = _open(source, name, alone, side)
@@ -59,27 +68,57 @@ def decode(
     return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
 
 
-def decode_all(sources: Sequence[Path | bytes], names: Sequence[str], *, size: int, resize: bool) -> Tensor:
+def decode_all(
+    sources: Sequence[Path | bytes], names: Sequence[str], *, size: int, resize: bool
+) -> tuple[Tensor, dict[int, UnreadableError]]:
     """Decode all images into one (N, C, size, size) uint8 tensor; C is 1 if all are greyscale, else 3.
 
     Args:
         resize: crop and resize to ``size``; without it, an image of another size is an error.
 
+    Returns:
+        The images, and by position those that cannot be read, which are black.
+
     Raises:
-        ValueError: as ``decode``, or an image is not size x size.
+        ValueError: an image is not size x size.
     """
+    broken: dict[int, UnreadableError] = {}
+
+    def image(position: int) -> Tensor:
+        wanted: dict[str, Any] = {"size" if resize else "side": size}
+        try:
+            return decode(sources[position], names[position], **wanted)
+        except UnreadableError as error:
+            broken[position] = error
+            return torch.zeros(1, size, size, dtype=torch.uint8)
 
     def chunk(start: int) -> Tensor:
-        rows = range(start, min(start + _CHUNK, len(sources)))
-        wanted: dict[str, Any] = {"size" if resize else "side": size}
-        images = [decode(sources[i], names[i], **wanted) for i in rows]
+        images = [image(position) for position in range(start, min(start + _CHUNK, len(sources)))]
         channels = max(image.shape[0] for image in images)
         return torch.stack([image.expand(channels, -1, -1) for image in images])
 
-    with ThreadPoolExecutor(_cores()) as pool:
-        parts = list(pool.map(chunk, range(0, len(sources), _CHUNK)))
+    parts = list(_at_once(chunk, range(0, len(sources), _CHUNK)))
     channels = max(part.shape[1] for part in parts)
-    return torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
+    return torch.cat([part.expand(-1, channels, -1, -1) for part in parts]), dict(sorted(broken.items()))
+
+
+def try_all(sources: Sequence[Path | bytes], names: Sequence[str]) -> dict[int, UnreadableError]:
+    """By position, the images that cannot be read: all are decoded, and none is kept."""
+
+    def failure(position: int) -> UnreadableError | None:
+        try:
+            with ExitStack() as alone:
+                _open(sources[position], names[position], alone)
+        except UnreadableError as error:
+            return error
+        return None
+
+    return {position: error for position, error in enumerate(_at_once(failure, range(len(sources)))) if error}
+
+
+def _at_once(function: Callable[[int], Any], over: range) -> Iterator[Any]:
+    with ThreadPoolExecutor(_cores()) as pool:
+        yield from pool.map(function, over)
 
 
 def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
@@ -90,6 +129,7 @@ def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
 def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: int | None = None) -> Image:
     """An image, its header read; and its pixels if ``load``, which holds back others while this one is large."""
     pil = require_extra("PIL.Image", "train")
+    name = name if name.isprintable() else ascii(name)
     try:
         with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
             pixels = _pixels(image)
@@ -102,21 +142,21 @@ def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: 
                 image.load()
             opened = image
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
-        raise ValueError(
+        raise UnreadableError(
             f"{name} claims more than {_MAX_PIXELS:,} pixels, which is refused as a decompression bomb (one in "
             f"{', '.join(_COPIED)} counts twice). Remove it or store it smaller."
         ) from error
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{name} is gone; it was there when the data set was read.") from error
+        raise MissingError(f"{name} is gone; it was there when the data set was read.") from error
     except Exception as error:  # Pillow's plugins raise nearly every type on broken files
-        raise ValueError(f"{name} is not a readable image (corrupt or truncated): {error}") from error
+        raise UnreadableError(f"{name} is not a readable image (corrupt or truncated): {error}") from error
     if not fits:
         raise ValueError(
             f"{name} is {opened.width}x{opened.height}; the first training image is {side}x{side}. Give image_size to "
             "bring all images to one size."
         )
     if opened.mode.startswith(("I", "F")):
-        raise ValueError(f"{name} has more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits.")
+        raise UnreadableError(f"{name} has more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits.")
     return opened
 
 
