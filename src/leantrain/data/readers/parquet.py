@@ -48,10 +48,10 @@ def read(folder: Path, limit: int | None, image_size: int | None, unreadable: Un
     train = [_labels(first, train_files[0], label), *(_labels(_table(path), path, label) for path in train_files[1:])]
     test = [_labels(_table(path), path, label) for path in test_files]
     classes, kind = _classes(train)
-    splits = (_join(parts, classes, kind) for parts in (train, test))
-    return from_encoded(
-        f"parquet:{folder.name}", *splits, classes, limit=limit, image_size=image_size, unreadable=unreadable
-    )
+    learnt = _join(train, classes, kind)
+    label_checks.check(learnt.targets, classes, learnt.where, training=True)  # before the test split is blamed
+    name, tested = f"parquet:{folder.name}", _join(test, classes, kind)
+    return from_encoded(name, learnt, tested, classes, limit=limit, image_size=image_size, unreadable=unreadable)
 
 
 def _table(path: Path) -> Any:
