@@ -107,6 +107,8 @@ def _labels(table: Any, path: Path, label: str) -> _Labelled:
     image = _column(table, _IMAGE_COLUMNS, path)
     if label not in table.column_names:
         raise ValueError(f"{path} has no column {label!r}, which the training split has.")
+    if not table.num_rows:  # its types and names say nothing
+        return _Labelled(path, [], torch.empty(0, dtype=torch.int64), None, False)
     types, column = require_extra("pyarrow.types", "train"), table[label]
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -145,7 +147,7 @@ def _classes(parts: list[_Labelled]) -> tuple[list[str], _Kind]:
     In the order of the first file whose numbers have names; those that only others have come after, sorted. Without
     any name, the numbers up to the largest.
     """
-    filled = [part for part in parts if len(part.labels)] or parts
+    filled = [part for part in parts if len(part.labels)]
     nameless = next((part for part in filled if part.names is None), None)
     lists = [part.names for part in filled if part.names is not None and not part.text]
     texts = {name for part in filled if part.text for name in part.names or ()}
@@ -155,9 +157,9 @@ def _classes(parts: list[_Labelled]) -> tuple[list[str], _Kind]:
             "their own. Write all of them in the same way."
         )
     if not lists and not texts:
-        largest = max([-1, *(int(part.labels.max()) for part in filled if len(part.labels))])
+        largest = max([-1, *(int(part.labels.max()) for part in filled)])
         if largest >= _MOST_CLASSES:
-            raise ValueError(f"{filled[0].path}: label {largest} is too large; labels count the classes from 0.")
+            raise ValueError(f"{parts[0].path}: label {largest} is too large; labels count the classes from 0.")
         return [str(number) for number in range(largest + 1)], "numbers"
     first = lists[0] if lists else []
     others = {name for names in lists for name in names} | texts
@@ -175,7 +177,9 @@ def _join(parts: list[_Labelled], classes: list[str], kind: _Kind) -> Encoded:
 def _placed(part: _Labelled, classes: list[str], kind: _Kind) -> Tensor:
     """(n,) int64, the labels of one file as places among ``classes``: by name, where both have names."""
     labels, names = part.labels, part.names
-    if names is None and kind == "names" and len(labels):
+    if not len(labels):
+        return labels
+    if names is None and kind == "names":
         raise ValueError(
             f"{part.path} has labels that are numbers without names; those of the training split are names, such as "
             f"{classes[0]!r}. Write both in the same way."
