@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_encoded_images import png
 
 from leantrain.data import load
-from test_encoded_images import png
 
 PETS = ["cat", "dog", "emu"]
 

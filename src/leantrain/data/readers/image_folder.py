@@ -125,4 +125,4 @@ def _reason(path: Path) -> str:
 
 
 def _counted(passed: list[tuple[Path, str]]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in Counter(reason for _, reason in passed).most_common(5))
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(reason for _, reason in passed).most_common(8))
