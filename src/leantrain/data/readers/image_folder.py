@@ -87,8 +87,8 @@ def _split(split: Path, classes: list[str]) -> Encoded:
     if passed:
         first = ascii(passed[0][0].relative_to(split).as_posix())
         warnings.warn(
-            f"{split}: {len(passed)} files are passed over: {_counted(passed)}; the first is {first}. Suffixes that are "
-            f"read: {', '.join(_SUFFIXES)}.",
+            f"{split}: {len(passed)} files are passed over: {_counted(passed)}; the first is {first}. The suffixes of "
+            f"images are {', '.join(_SUFFIXES)}.",
             stacklevel=2,
         )
     names = [path.relative_to(split.parent).as_posix() for path in paths]

@@ -62,8 +62,8 @@ def _check(folder: Path, split: str, files: list[Path]) -> None:
         names = ", ".join(f"-{number:05d}" for number in missing[:3]) + (", ..." if absent > 3 else "")
         of = "" if whole.count is None else f" of {whole.count}"
         raise FileNotFoundError(
-            f"{folder} holds {len(numbers)} shards{of} of the {split} split, {files[0].name} first; missing are {absent}: "
-            f"{whole.name}{names}. Download them; or, if they are left out on purpose, rename the others."
+            f"{folder} holds {len(numbers)} shards{of} of the {split} split, {files[0].name} first; missing are "
+            f"{absent}: {whole.name}{names}. Download them; or, if they are left out on purpose, rename the others."
         )
 
 
