@@ -77,9 +77,7 @@ def test_suffixes(tree: Path, suffix: str) -> None:
     assert data.targets.tolist() == [0] * 5 + [1] * 4
     assert isinstance(data.train, ArrayDataset)
     if suffix not in (".jfif", ".JPE", ".avif", ".pbm"):  # exact
-        assert torch.equal(
-            data.train.images[4].permute(1, 2, 0), torch.from_numpy(png(77)[0])
-        )
+        assert torch.equal(data.train.images[4].permute(1, 2, 0), torch.from_numpy(png(77)[0]))
 
 
 def test_what_is_passed_over_is_said(tree: Path) -> None:

@@ -146,7 +146,10 @@ class Presentations:
             return column if order is None else column[order]
 
         weighted = any(batch.weights is not None for batch, _ in parts)
-        weights = [torch.ones(len(at)) if batch.weights is None else batch.weights[at] for batch, at in parts]
+        weights = [
+            torch.ones(len(at), dtype=torch.float32) if batch.weights is None else batch.weights[at]
+            for batch, at in parts
+        ]
         first = [~batch.told[at] for batch, at in parts]
         trained = 0
         for (batch, _), new in zip(parts, first, strict=True):  # this rank's progress within a batch stands for all

@@ -263,7 +263,8 @@ class Loader:
         self._plan = plan = agreed_plan(self.plan, self.ranks)
         self._weights = None
         if plan.weights is not None:
-            self._weights = torch.ones(self._run.size).index_copy_(0, plan.indices, plan.weights.float())
+            weights = torch.ones(self._run.size, dtype=torch.float32)
+            self._weights = weights.index_copy_(0, plan.indices, plan.weights.float())
         self._at_start = self.selector.state_dict(), self._open.indices
         self._draws = dataloader.draws(self._user)
         running = self._resumed["running"] if self._resumed else None

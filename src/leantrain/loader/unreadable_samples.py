@@ -131,7 +131,7 @@ class Reading:
         self._lost[lost] = True
         self.stats.unreadable += len(lost)
         if request.kind in ("score", "refresh"):  # as a loss that is not finite: known, and not selected
-            self.exchange.note(UNREAD, epoch, lost, torch.full((len(lost),), torch.nan))
+            self.exchange.note(UNREAD, epoch, lost, torch.full((len(lost),), torch.nan, dtype=torch.float32))
         self._tell(list(zip(lost.tolist(), (reason for _, reason in data.failed), strict=True)))
         kept = request.indices[torch.tensor(data.positions, dtype=torch.int64)]
         alone = self.exchange.ranks.count == 1
