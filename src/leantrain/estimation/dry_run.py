@@ -192,9 +192,9 @@ class Stage:
         if kind == "features":
             return torch.randn(rows, width, generator=rng, dtype=torch.float32)
         if kind != "gradients":
-            return torch.rand(rows, generator=rng)
+            return torch.rand(rows, generator=rng, dtype=torch.float32)
         classes = priced.classes or (2 if self.targets is None else int(self.targets.max()) + 1)
-        delta = torch.randn(rows, classes, generator=rng).softmax(dim=1)
+        delta = torch.randn(rows, classes, generator=rng, dtype=torch.float32).softmax(dim=1)
         delta[torch.arange(rows), torch.arange(rows) % classes] -= 1
         return Gradients(delta, torch.randn(rows, width, generator=rng, dtype=torch.float32))
 

@@ -78,7 +78,7 @@ class Rehearsal:
         last = len(self.losses) - 1
         place = min(max((epoch + 0.5) / epochs * (last + 1) - 0.5, 0.0), float(last))
         rng = generator(seed, epoch, "estimate")
-        row = math.floor(place) + (torch.rand(size, generator=rng) < place % 1).long()
+        row = math.floor(place) + (torch.rand(size, generator=rng, dtype=torch.float32) < place % 1).long()
         sample = torch.arange(size) % self.losses.shape[1]
         return pick(Scores(self.losses, self.correct, self.confidence), (row, sample))
 
