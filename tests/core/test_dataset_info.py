@@ -135,8 +135,8 @@ def test_a_subset_may_hold_its_own() -> None:
         [*NUMBERS, 1, 1],  # more than there are samples
         [[0, 1]] * 8,
         [{"boxes": 1}] * 8,
-        torch.rand(8),
-        torch.rand(8, 4, 4),
+        torch.full((8,), 0.5),
+        torch.zeros(8, 1),
         [None] * 8,
         [None, *NUMBERS[1:]],
         ["a text", *"bcdefgh"],

@@ -208,7 +208,7 @@ def test_a_broken_test_image_shows_before_the_training(tree: Path, monkeypatch: 
     with pytest.warns(UserWarning, match=r"The test set of imagefolder:.*: 1 of 4 images cannot be read"):
         result = train(config, data, "full", 0, after_epoch=trained.append)
     whole = dataclasses.replace(data, test=data.test.rows(torch.tensor([0, 2, 3])))
-    assert result.facts["accuracy"] == train(config, whole, "full", 0).facts["accuracy"]
+    assert result.facts.accuracy == train(config, whole, "full", 0).facts.accuracy
 
 
 def test_a_test_set_is_tried_once(tree: Path, monkeypatch: Any) -> None:

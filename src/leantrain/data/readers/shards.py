@@ -12,11 +12,11 @@ _NUMBERED = re.compile(r"(.+)-(\d+)")
 
 
 class _Set(NamedTuple):
-    """What the name of a file says of the set that it is part of: ``count`` shards, where it does."""
+    """What the name of a file says of the set that it is part of: how many shards it has, where it does."""
 
     place: Path
     name: str
-    count: int | None
+    shards: int | None
 
 
 def find(folder: Path, splits: tuple[str, ...]) -> list[Path]:
@@ -53,14 +53,14 @@ def _check(folder: Path, split: str, files: list[Path]) -> None:
     if not numbers:
         return
     first = (
-        min(numbers) if whole.count is None else int(0 not in numbers and whole.count in numbers)
+        min(numbers) if whole.shards is None else int(0 not in numbers and whole.shards in numbers)
     )  # some count from 1
-    end = max(numbers) + 1 if whole.count is None else first + whole.count
+    end = max(numbers) + 1 if whole.shards is None else first + whole.shards
     missing = [*islice((number for number in range(first, end) if number not in numbers), 4)]
     if missing:
         absent = end - first - len(numbers)
         names = ", ".join(f"-{number:05d}" for number in missing[:3]) + (", ..." if absent > 3 else "")
-        of = "" if whole.count is None else f" of {whole.count}"
+        of = "" if whole.shards is None else f" of {whole.shards}"
         raise FileNotFoundError(
             f"{folder} holds {len(numbers)} shards{of} of the {split} split, {files[0].name} first; missing are "
             f"{absent}: {whole.name}{names}. Download them; or, if they are left out on purpose, rename the others."
