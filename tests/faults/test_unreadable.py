@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from leantrain import Adonis, Full, Plan, Selector, StaleSB, data, wrap
-from leantrain.loader.unreadable_samples import NAMED, Tolerant
+from leantrain.loader.unreadable_samples import NAMED
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
+from leantrain.utils.tolerant_reading import Tolerant
 from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, wrapped
 
 BAD = (3, 13, 20, 21, 22, 23, 39)  # 20 to 23 are a whole batch

@@ -23,7 +23,8 @@ class Input:
             the last layer, as factors; or one number a sample, (N,): ``"history"``, what the ledger of a probe tells, a
             short training beforehand; ``"scores"``, taken with the probe's model; ``"holdout"``, losses under models
             that never saw the sample.
-        measure: of a history, the function of the ledger; of scores, one of (model, loader, forward=...).
+        measure: of a history, the function of the ledger; of scores, one of (model, loader, forward=...), and
+            unreadable="skip" in a training that skips.
         start: of features, the setting that says after how many epochs the model in training is asked for them, and
             the share of the training that a trainer gives it.
         epochs: of a holdout, the trainer's setting for the length of its trainings, and likewise its share.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
-from leantrain.embed.passes import embed
+from leantrain.embed.passes import Unreadable, embed
 from leantrain.scoring.scorer import per_sample_loss, read_pair, uncompiled, undisturbed
 from leantrain.utils import memory, nested_batch, validation
 
@@ -40,13 +40,16 @@ def el2n(probabilities: Tensor, targets: Tensor) -> Tensor:
     return (probabilities - F.one_hot(targets.long(), probabilities.shape[1])).norm(dim=1)
 
 
-def el2n_scores(model: nn.Module, loader: DataLoader[Any], *, forward: Forward | None = None) -> Tensor:
+def el2n_scores(
+    model: nn.Module, loader: DataLoader[Any], *, forward: Forward | None = None, unreadable: Unreadable = "raise"
+) -> Tensor:
     """EL2N of every sample of ``loader``'s data set, in its own order. Returns (N,) float32.
 
     Args:
         model: a classifier, trained for a few epochs; average the scores of several seeds for better ones.
         loader: the training DataLoader.
         forward: how a batch becomes (logits, targets), as in ``scorer``; by default a batch is (inputs, targets).
+        unreadable: as for ``embed``.
     """
     read = forward or read_pair
 
@@ -56,7 +59,7 @@ def el2n_scores(model: nn.Module, loader: DataLoader[Any], *, forward: Forward |
             logits, targets = read(model, nested_batch.to(batch, device))
             return el2n(logits.float().softmax(dim=1), targets).unsqueeze(1)
 
-    return embed(loader, score, name="EL2N").values.squeeze(1)
+    return embed(loader, score, name="EL2N", unreadable=unreadable).values.squeeze(1)
 
 
 def grand_scores(
@@ -66,6 +69,7 @@ def grand_scores(
     *,
     forward: Forward | None = None,
     chunk_size: int = 8,
+    unreadable: Unreadable = "raise",
 ) -> Tensor:
     """GraNd of every sample of ``loader``'s data set, in its own order: the norm of its loss's gradient.
 
@@ -80,6 +84,7 @@ def grand_scores(
             It is asked with batches of one.
         chunk_size: samples whose gradients stand in memory together; each takes as much as the parameters. Where
             ``vmap`` cannot take the model, they are taken one by one.
+        unreadable: as for ``embed``.
 
     Returns:
         (N,) float32.
@@ -111,7 +116,7 @@ def grand_scores(
                 rows = [tree_map(lambda leaf, row=row: leaf[row], moved) for row in range(count)]
                 return torch.stack([norm(row) for row in rows])
 
-    return embed(loader, score, name="GraNd").values.squeeze(1)
+    return embed(loader, score, name="GraNd", unreadable=unreadable).values.squeeze(1)
 
 
 class _Loss(nn.Module):

@@ -15,12 +15,14 @@ class Features:
         fingerprint: of the data set; empty when unknown.
         extractor: what made them, in words.
         seconds: how long that took.
+        lost: how many samples could not be read; their rows are the mean of all others.
     """
 
     values: Tensor
     fingerprint: str = ""
     extractor: str = ""
     seconds: float = 0.0
+    lost: int = 0
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """ValueError when these features were made from another data set than the one named."""

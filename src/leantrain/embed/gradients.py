@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from leantrain.core import dataset_info
 from leantrain.core.inputs import Sized
 from leantrain.embed.extractors import last_linear
-from leantrain.embed.passes import in_order
+from leantrain.embed.passes import Unreadable, in_order
 from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed
 from leantrain.utils import memory, nested_batch
 
@@ -44,6 +44,7 @@ def gradients(
     layer: nn.Module | str | None = None,
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     batch_size: int | None = None,
+    unreadable: Unreadable = "raise",
 ) -> Sized[Gradients]:
     """A callable that makes the gradients with ``model`` as it is when called: ``GradMatch(gradients=gradients(...))``.
 
@@ -57,6 +58,7 @@ def gradients(
             ``nn.Linear`` in ``model.modules()``.
         forward: how a batch becomes (outputs, targets), as for ``scorer``; by default a batch is (inputs, targets).
         batch_size: of this pass; by default the loader's.
+        unreadable: as for ``embed``; with ``"skip"``, what cannot be read has no gradient: zeros.
 
     Raises:
         ValueError: the model has no such layer, it was not reached, or does not give (B, C) scores from (B, D)
@@ -67,16 +69,15 @@ def gradients(
 
     def make() -> Gradients:
         start = time.perf_counter()
-        size, done = len(loader.dataset), 0  # pyright: ignore[reportArgumentType]
+        size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
         delta = features = torch.empty(0, dtype=torch.float32)
-        for batch, expected in in_order(loader, batch_size):
-            part, h = _factors(model, head, forward, batch, expected)
-            if done == 0:  # at once, since joining parts at the end would hold them twice
+        for batch, places in in_order(loader, batch_size, unreadable):
+            part, h = _factors(model, head, forward, batch, len(places))
+            if not len(delta):  # at once, since joining parts at the end would hold them twice
                 memory.check_fits([memory.rows("gradients, as their factors", size, part.shape[1] + h.shape[1])])
-                delta = torch.empty(size, part.shape[1], dtype=torch.float32)
-                features = torch.empty(size, h.shape[1], dtype=torch.float32)
-            delta[done : done + expected], features[done : done + expected] = part, h
-            done += expected
+                delta = torch.zeros(size, part.shape[1], dtype=torch.float32)
+                features = torch.zeros(size, h.shape[1], dtype=torch.float32)
+            delta[places], features[places] = part.to(delta), h.to(features)
         return Gradients(delta, features, dataset_info.fingerprint(loader.dataset), time.perf_counter() - start)
 
     width, classes = (getattr(head, name, 0) for name in ("in_features", "out_features"))

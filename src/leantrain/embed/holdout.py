@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leantrain.core import dataset_info
-from leantrain.embed.passes import embed
+from leantrain.embed.passes import Unreadable, embed
 from leantrain.scoring.scorer import check_losses, judge, read_pair, scorer
 from leantrain.utils import validation
 
@@ -20,6 +20,7 @@ def holdout_losses(
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     classes: int | None = None,
     batch_size: int | None = None,
+    unreadable: Unreadable = "raise",
 ) -> Tensor:
     """(N,) loss of each sample under ``model``, in the data set's own order, in eval mode and without gradient.
 
@@ -31,6 +32,7 @@ def holdout_losses(
         forward: how a batch becomes (outputs, targets), as for ``scorer``.
         classes: number of classes of the task; by default the largest label of the data set plus 1, where it is known.
         batch_size: of this pass; by default the loader's.
+        unreadable: as for ``embed``.
 
     Raises:
         ValueError: the model tells other classes apart than the data has, or the loss is not one number a sample.
@@ -56,4 +58,4 @@ def holdout_losses(
         found = score(batch).losses
         return check_losses(found, len(found) if found.ndim else 1, "loss_fn(outputs, targets)").unsqueeze(1)
 
-    return embed(loader, losses, batch_size=batch_size).values.flatten()
+    return embed(loader, losses, batch_size=batch_size, unreadable=unreadable).values.flatten()

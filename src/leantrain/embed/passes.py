@@ -1,9 +1,10 @@
 """Embedding passes: every sample of a data set through an extractor, in order. B = samples of a batch."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,12 @@ from leantrain.core.inputs import Sized
 from leantrain.embed.cache import cached
 from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
-from leantrain.utils import memory
+from leantrain.utils import memory, validation
 from leantrain.utils.dataloader_copy import copy_with
+from leantrain.utils.tolerant_reading import Collate, Tolerant, culprit
+
+Unreadable = Literal["raise", "skip"]
+REMEDY = 'Mend or remove it, or have such samples left out: unreadable="skip".'
 
 
 def embed(
@@ -25,6 +30,7 @@ def embed(
     name: str = "",
     batch_size: int | None = None,
     cache: str | Path | None = None,
+    unreadable: Unreadable = "raise",
 ) -> Features:
     """Embed every sample of ``loader``'s data set, in the data set's own order.
 
@@ -37,6 +43,9 @@ def embed(
             extractor: by the data set's fingerprint, ``name`` and the weights, where the extractor has a
             ``fingerprint()``, as those of this package do. The first batch is embedded anew and compared, which shows
             a preprocessing that changed. What does not fit or cannot be read is made again, with a message.
+        unreadable: what to do when the data set raises an exception for a sample. ``"raise"`` stops with the sample's
+            name. ``"skip"`` warns, and gives it the mean of all others, which is near no end of any ranking; such
+            features are not kept in ``cache``. Where more than half cannot be read, OSError.
 
     Raises:
         ValueError: the extractor gives something else than one row a sample, or more than memory can hold; the latter
@@ -46,42 +55,79 @@ def embed(
 
     def make() -> Features:
         start = time.perf_counter()
-        values, done = torch.empty(0, 0, dtype=torch.float32), 0
-        for rows in _rows(loader, extractor, batch_size):
-            if not done:
+        values, done = torch.empty(0, 0, dtype=torch.float32), torch.zeros(size, dtype=torch.bool)
+        for places, rows in _rows(loader, extractor, batch_size, unreadable):
+            if not len(values):
                 memory.check_fits([memory.rows("features", size, rows.shape[1])])
                 values = torch.empty(size, rows.shape[1], dtype=torch.float32)  # the batches are not held twice
-            values[done : done + len(rows)] = rows
-            done += len(rows)
-        return Features(values, fingerprint, name, time.perf_counter() - start)
+            values[places] = rows.to(values)
+            done[places] = True
+        values[~done] = values[done].mean(0) if not done.all() else values[~done]
+        return Features(values, fingerprint, name, time.perf_counter() - start, size - int(done.sum()))
 
     if cache is None:
         return make()
     weights = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""  # pyright: ignore[reportFunctionMemberAccess]
-    first = next(_rows(loader, extractor, batch_size))
+    first = next(_rows(loader, extractor, batch_size, unreadable))
     return cached(Path(cache), (fingerprint, name, weights), size, first, make)
 
 
-def _rows(loader: DataLoader[Any], extractor: Callable[[Any], Tensor], batch_size: int | None) -> Iterator[Tensor]:
-    """The (B, D) features of one batch after the other."""
-    for batch, expected in in_order(loader, batch_size):
-        features = extractor(batch)
+def _rows(
+    loader: DataLoader[Any], extractor: Callable[[Any], Tensor], batch_size: int | None, unreadable: Unreadable
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of one batch after the other, (B,) the places of its samples in the data set, and their (B, D) features."""
+    for batch, places in in_order(loader, batch_size, unreadable):
+        features, expected = extractor(batch), len(places)
         if features.ndim != 2 or len(features) != expected:
             raise ValueError(
                 f"The extractor gave {tuple(features.shape)} for a batch of {expected}; expected ({expected}, D), one "
                 "row a sample. Average over the other dimensions: features.flatten(2).mean(2)."
             )
-        yield features.detach()
+        yield places, features.detach()
 
 
-def in_order(loader: DataLoader[Any], batch_size: int | None = None) -> Iterator[tuple[Any, int]]:
-    """Every batch of ``loader``'s data set in the data set's own order, and the number of its samples."""
+def in_order(
+    loader: DataLoader[Any], batch_size: int | None = None, unreadable: Unreadable = "raise"
+) -> Iterator[tuple[Any, Tensor]]:
+    """Every batch of ``loader``'s data set in the data set's own order, and (B,) the places of its samples in it.
+
+    Args:
+        unreadable: ``"skip"`` leaves out samples that the data set raises an exception for, and says at the end which.
+
+    Raises:
+        OSError: more than half of the samples cannot be read.
+        Exception: what the data set raised; its note names the sample.
+    """
     batch_size = int(batch_size or getattr(loader.batch_sampler, "batch_size", None) or 128)
     # A generator of its own: the pass must not draw from torch's global one, nor from the training's.
-    ordered = copy_with(loader, batch_size=batch_size, generator=torch.Generator().manual_seed(0))
-    size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
-    for number, batch in enumerate(ordered):
-        yield batch, min(batch_size, size - number * batch_size)
+    changes: dict[str, Any] = {"batch_size": batch_size, "generator": torch.Generator().manual_seed(0)}
+    skip = validation.one_of("unreadable", unreadable, ["raise", "skip"]) == "skip"
+    if skip:
+        changes |= {"dataset": Tolerant(loader.dataset), "collate_fn": Collate(loader.collate_fn)}
+    batches, lost = iter(copy_with(loader, **changes)), {}
+    for places in torch.arange(len(loader.dataset)).split(batch_size):  # pyright: ignore[reportArgumentType]
+        try:
+            batch = next(batches)
+        except Exception as error:
+            if (found := culprit(error, loader, places.tolist())) is not None:
+                error.add_note(f"leantrain: sample {found} (index into the data set) cannot be read. {REMEDY}")
+            raise
+        if skip:
+            read, batch = batch, batch.data
+            lost |= {int(places[position]): reason for position, reason in read.failed}
+            places = places[read.positions]
+        if len(places):
+            yield batch, places
+    if lost:
+        _tell(lost, len(loader.dataset))  # pyright: ignore[reportArgumentType]
+
+
+def _tell(lost: dict[int, str], size: int) -> None:
+    index, reason = next(iter(lost.items()))
+    told = f"{len(lost):,} of {size:,} samples cannot be read, the first is sample {index}: {reason}."
+    if 2 * len(lost) > size:
+        raise OSError(f"{told} More than half is no matter of single samples. Is the data set where it was, and whole?")
+    warnings.warn(f"{told} They are left out of this pass.", stacklevel=4)
 
 
 def snapshot(
@@ -90,6 +136,7 @@ def snapshot(
     *,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     cache: str | Path | None = None,
+    unreadable: Unreadable = "raise",
 ) -> Sized[Features]:
     """A callable that embeds with ``model`` as it is when called: for ``IDS(features=snapshot(...), start_epoch=5)``.
 
@@ -97,9 +144,10 @@ def snapshot(
         model: the model being trained; its features are those before its last linear layer.
         loader: the training DataLoader.
         forward: how a batch goes through the model; by default ``model(batch[0])``.
-        cache: as for ``embed``; of use where a training with the same seed is run again.
+        cache, unreadable: as for ``embed``; the former is of use where a training with the same seed is run again.
     """
     name = "snapshot of the model being trained"
     head = last_linear(model)
-    make = lambda: embed(loader, penultimate(model, forward=forward), name=name, cache=cache)  # noqa: E731
+    options: dict[str, Any] = {"name": name, "cache": cache, "unreadable": unreadable}
+    make = lambda: embed(loader, penultimate(model, forward=forward), **options)  # noqa: E731
     return Sized(make, head.in_features if head else 0)

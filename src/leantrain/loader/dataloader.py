@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from leantrain.loader.batch_sampler import SelectionSampler
-from leantrain.loader.unreadable_samples import Collate, Tolerant
 from leantrain.utils.dataloader_copy import copy_with
+from leantrain.utils.tolerant_reading import Collate, Tolerant
 
 PREPARED = {  # what a framework made of a DataLoader shares its samples out and moves its batches
     "lightning_fabric": "Do not pass the DataLoader through fabric.setup_dataloaders(): wrap() the plain one, which "

@@ -122,13 +122,13 @@ def named_extractor(name: str, device: torch.device | str = "cpu") -> Penultimat
 
 def _features(session: Session, wanted: Input, extractor: Any, epochs: float) -> Made:
     """An embedding: by the model itself as it is when asked, or by a pre-trained one."""
-    trial = None
+    trial, unreadable = None, session.config.unreadable
     if extractor in (None, "snapshot"):
-        make = embed.snapshot(session.model, session.batches, forward=session.forward)
+        make = embed.snapshot(session.model, session.batches, forward=session.forward, unreadable=unreadable)
         width = make.width
     else:
         of = named_extractor(extractor, session.fabric.device)
-        trial, width = lambda loader: embed.embed(loader, of, name=extractor), of.width
+        trial, width = lambda loader: embed.embed(loader, of, name=extractor, unreadable=unreadable), of.width
         make = lambda: trial(session.batches)  # noqa: E731
 
     def features() -> embed.Features:
@@ -142,7 +142,8 @@ def _features(session: Session, wanted: Input, extractor: Any, epochs: float) ->
 
 def _gradients(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
     """Last-layer gradients of the model as it is; part of the selection, not of the pre-processing."""
-    make = embed.gradients(session.model, session.batches, forward=session.forward)
+    policy = session.config.unreadable
+    make = embed.gradients(session.model, session.batches, forward=session.forward, unreadable=policy)
 
     def gradients() -> embed.Gradients:
         made = make()
@@ -168,7 +169,8 @@ def _scores(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
 
         assert wanted.measure is not None
         # The bare module: vmap knows neither autocast in BatchNorm nor memory formats.
-        return wanted.measure(probe.module, loader, forward=forward)
+        skip = {"unreadable": "skip"} if session.config.unreadable == "skip" else {}
+        return wanted.measure(probe.module, loader, forward=forward, **skip)
 
     def scores(epochs: float) -> Tensor:
         probe = _probe(session, epochs)
@@ -192,7 +194,12 @@ def _holdout(session: Session, wanted: Input, given: Any, epochs: float) -> Made
             with _preprocessing(session):
                 rest = Session(session.config, session.data, session.seed, other)
                 made[other] = embed.holdout_losses(
-                    probe.model, rest.batches, F.cross_entropy, forward=probe.forward, classes=len(session.data.classes)
+                    probe.model,
+                    rest.batches,
+                    F.cross_entropy,
+                    forward=probe.forward,
+                    classes=len(session.data.classes),
+                    unreadable=session.config.unreadable,
                 )
             session.clock.forward += len(other)
         return made
