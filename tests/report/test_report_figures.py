@@ -85,6 +85,36 @@ def test_trajectory_is_the_mean_over_seeds_per_shared_epoch(tmp_path: Path) -> N
         assert spread[k] == pytest.approx(np.std([p["accuracy"] for p in points], ddof=1))
 
 
+def test_each_method_has_a_panel_of_its_own_beside_full_training(tmp_path: Path) -> None:
+    data = synthetic.write_results(tmp_path, methods=list(synthetic.METHODS)[:8], samples=60)
+    results = load(tmp_path)
+    _, *panels = report.figures(tmp_path)["accuracy_time"].axes
+    assert [axes.get_title(loc="left") for axes in panels] == data["config"]["methods"]
+    for method, axes in zip(data["config"]["methods"], panels, strict=True):
+        controls = results.controls(method)
+        end = [np.mean([run.seconds for run in controls]), 100 * np.mean([run.accuracy for run in controls])]
+        expected = [np.stack(mean_trajectory(results.of(name))[:2], 1) * (1, 100) for name in ("full", method)]
+        drawn = [np.asarray(line.get_xydata()) for line in axes.lines]
+        assert len(drawn) == 3
+        for line, points in zip(drawn, [*expected, np.array([end])], strict=True):
+            assert line == pytest.approx(points)
+            (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+            assert left <= line[:, 0].min() <= line[:, 0].max() < right
+            assert low < line[:, 1].min() <= line[:, 1].max() < high
+        assert (axes.get_xlim(), axes.get_ylim()) == (panels[0].get_xlim(), panels[0].get_ylim())
+
+
+def test_the_legend_of_the_close_up_names_what_it_shows(tmp_path: Path) -> None:
+    synthetic.write_results(tmp_path, methods=["rs2", "infobatch", "grad-match-pb"], samples=60)  # the last fails
+    figure = report.figures(tmp_path)["accuracy_time"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["full", "rs2", "infobatch", "equal-time controls"]
+    assert len(figure.axes[0].lines) == 4
+    figure.draw(FigureCanvasAgg(figure).get_renderer())
+    assert legend.get_window_extent().x0 >= figure.axes[0].get_window_extent().x1
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_kept_share_is_trained_over_full(tmp_path: Path) -> None:
     data = synthetic.write_results(tmp_path, samples=60, epochs=6)
     rows = pq.read_table(tmp_path / "metrics.parquet").to_pylist()

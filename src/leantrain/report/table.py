@@ -48,7 +48,7 @@ def _row(results: Results, method: str) -> Row:
         ),
         _boost(results, method),
         _cell(results.value(method, "boost_with_preprocessing"), "{:.2f}×"),
-        _cell(results.value(method, "boost_to_5pp"), "{:.2f}×", missing="never within 5 p.p. of full training"),
+        _boost_to_5pp(results, method),
         _cell(results.value(method, "work_ratio"), "{:.2f}"),
         _cell(_selecting(results, method), "{:.1f} %"),
         _control(results, method),
@@ -70,6 +70,16 @@ def _cell(value: float | None, form: str, spread: float | None = None, missing: 
 def _boost(results: Results, method: str) -> Cell:
     cell, clock = _cell(results.value(method, "boost"), "{:.2f}×"), results.value(method, "boost_by_clock")
     return cell if clock is None else replace(cell, note=f"by the clock: {clock:.2f}×")
+
+
+def _boost_to_5pp(results: Results, method: str) -> Cell:
+    """Against full training's own time to that accuracy, not its whole time, which would flatter full training too."""
+    whole, reference = results.value(method, "boost_to_5pp"), results.value(FULL, "boost_to_5pp")
+    if not whole or not reference:
+        return _cell(None, "", missing="never within 5 p.p. of full training")
+    return replace(
+        _cell(whole / reference, "{:.2f}×"), note=f"over the whole time of full training, as the sources: {whole:.2f}×"
+    )
 
 
 def _control(results: Results, method: str) -> Cell:

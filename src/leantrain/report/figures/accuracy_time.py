@@ -13,6 +13,10 @@ from leantrain.compare.results import FULL, Results
 from leantrain.report.figures.style import CONTROL, looks
 from leantrain.train.facts import RunFacts
 
+WIDTH, CLOSE, PANEL, COLUMNS = 10.6, 4.8, 1.35, 6  # in inches: of the figure, heights of its parts; panels in a row
+SECONDS = "training seconds, pre-processing and selection included"
+WHOLE = FuncFormatter(lambda seconds, _: f"{seconds:,.10g}")
+
 
 def mean_trajectory(runs: list[RunFacts]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seconds (E,), accuracy (E,) and its standard deviation over seeds (E,), per epoch that every seed recorded.
@@ -30,55 +34,85 @@ def mean_trajectory(runs: list[RunFacts]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def draw(results: Results) -> Figure:
-    """Left: the whole training. Right: the last percentage points, where methods and controls part."""
-    figure = Figure(figsize=(10.6, 5.4), layout="constrained")
-    whole, close = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
-    look = looks(results.methods)
-    for method in (*[m for m in results.methods if m != FULL], FULL):  # full last: on top
-        runs = results.of(method)
-        seconds, accuracy, spread = mean_trajectory(runs)
-        for axes in (whole, close):
-            axes.plot(
-                seconds,
-                100 * accuracy,
-                **look[method].line(),
-                linewidth=2.0 if method == FULL else 1.5,
-                markevery=[-1],
-            )
-            if len(runs) > 1:
-                low, high = 100 * (accuracy - spread), 100 * (accuracy + spread)
-                axes.fill_between(seconds, low, high, color=look[method].colour, alpha=0.13, linewidth=0)
-    _controls(results, close)
-    full = 100 * mean_trajectory(results.of(FULL))[1][-1]
-    low, high = _window(results, full)
-    close.set_ylim(low, high)
-    whole.set_xlim(left=0)
-    close.set_xlim(*_moment(results, low))
-    close.set_title(f"the same, from {low:.0f} % up")
-    whole.set_title("whole training")
-    whole.set_ylabel("test accuracy in %")
-    for axes in (whole, close):
-        axes.set_xlabel("training seconds, pre-processing and selection included")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.10g}"))
-    handles = [Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods]
-    if any(_all_controls(results)):
-        handles.append(
-            Line2D([], [], color=CONTROL, ls=":", marker="o", mfc="white", label="equal-time controls (ends)")
-        )
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    most = max(1, min(6, 140 // (longest + 8)))
-    columns = math.ceil(len(handles) / math.ceil(len(handles) / most))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6)
+    """Above: the last percentage points, where methods and controls part. Below: the whole training, a panel each."""
+    others = [method for method in results.methods if method != FULL]
+    rows = math.ceil(len(others) / COLUMNS)
+    height = CLOSE + PANEL * rows + 0.6 * bool(others)  # the last for a title and for seconds
+    figure = Figure(figsize=(WIDTH, height))  # placed by hand: a layout engine takes long over so many axes
+    _close_up(results, figure, height)
+    if not others:
+        return figure
+    top, bottom = height - CLOSE - 0.45, 0.65
+    sides = {"left": 0.45 / WIDTH, "right": 1 - 0.1 / WIDTH, "top": top / height, "bottom": bottom / height}
+    grid = figure.add_gridspec(rows, COLUMNS, **sides, hspace=0.3, wspace=0.12)
+    title = "the whole training: each method in its colour, full training in black"
+    figure.text(0.1 / WIDTH, (top + 0.25) / height, title, fontsize=10.5, fontweight="bold")
+    figure.text(0.5, 0.12 / height, SECONDS, ha="center", fontsize=10)
+    panels = [figure.add_subplot(grid[divmod(place, COLUMNS)]) for place in range(len(others))]
+    for place, (method, axes) in enumerate(zip(others, panels, strict=True)):
+        _panel(results, method, axes)
+        axes.tick_params(labelsize=8.5, labelleft=place % COLUMNS == 0, labelbottom=place + COLUMNS >= len(others))
+    ends = np.array([axes.dataLim.get_points() for axes in panels])  # (M, 2, 2): lowest and highest, of x and y
+    (low, last), high = (ends[:, 0, 1].min(), ends[:, 1, 0].max()), ends[:, 1, 1].max()
+    for axes in panels:
+        axes.set(xlim=(0, 1.06 * last), ylim=(low - 0.05 * (high - low) - 0.1, high + 0.05 * (high - low) + 0.1))
     return figure
+
+
+def _close_up(results: Results, figure: Figure, height: float) -> None:
+    """All methods that come near full training's accuracy, with the ends of the equal-time controls."""
+    look, near = looks(results.methods), []
+    low, high = _window(results, 100 * mean_trajectory(results.of(FULL))[1][-1])
+    axes = figure.subplots()
+    for method in (*[m for m in results.methods if m != FULL], FULL):  # full last: on top
+        seconds, accuracy, _ = mean_trajectory(results.of(method))
+        if (100 * accuracy >= low).any():
+            near.append(method)
+            axes.plot(
+                seconds, 100 * accuracy, **look[method].line(), lw=2.0 if method == FULL else 1.5, markevery=[-1]
+            )
+    _controls(results, axes)
+    axes.set_ylim(low, high)
+    axes.set_xlim(*_moment(results, low))
+    axes.set_title(f"from {low:.0f} % up")
+    axes.set_ylabel("test accuracy in %")
+    axes.set_xlabel(SECONDS)
+    axes.xaxis.set_major_formatter(WHOLE)
+    handles = [Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods if m in near]
+    if any(_all_controls(results)):
+        handles.append(Line2D([], [], color=CONTROL, ls=":", marker="o", mfc="white", label="equal-time controls"))
+    columns = math.ceil(len(handles) / 21)
+    space = columns * (0.65 + 0.085 * max(len(str(handle.get_label())) for handle in handles))
+    right = 1 - min(space, 0.6 * WIDTH) / WIDTH
+    figure.subplots_adjust(0.62 / WIDTH, 1 - (CLOSE - 0.55) / height, right, 1 - 0.3 / height)
+    place = (right + 0.05 / WIDTH, 1 - 0.25 / height)
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, handlelength=2.6)
+
+
+def _panel(results: Results, method: str, axes: Axes) -> None:
+    """One method beside full training; the band is the spread over seeds, the open circle the end of its control."""
+    look = looks(results.methods)
+    for name in (FULL, method):
+        runs = results.of(name)
+        seconds, accuracy, spread = mean_trajectory(runs)
+        axes.plot(seconds, 100 * accuracy, **look[name].line(5.0), lw=1.2, markevery=[-1])
+        if name == method and len(runs) > 1:
+            low, high = 100 * (accuracy - spread), 100 * (accuracy + spread)
+            axes.fill_between(seconds, low, high, color=look[name].colour, alpha=0.2, linewidth=0)
+    if runs := results.controls(method):
+        axes.plot(*_ends(runs), color=CONTROL, ls="", marker="o", mfc="white", ms=5, zorder=1.9)
+    axes.xaxis.set_major_formatter(WHOLE)
+    axes.set_title(look[method].label, fontsize=9, fontweight="normal", pad=2)
+
+
+def _ends(runs: list[RunFacts]) -> tuple[float, float]:
+    """Mean seconds and accuracy in % at the end of `runs`."""
+    return float(np.mean([run.seconds for run in runs])), 100 * float(np.mean([run.accuracy for run in runs]))
 
 
 def _controls(results: Results, axes: Axes) -> None:
     """The ends of the control runs, joined: what plain training reaches when it is stopped earlier."""
-    ends = [
-        (np.mean([run.seconds for run in runs]), 100 * np.mean([run.accuracy for run in runs]))
-        for runs in _all_controls(results)
-        if runs
-    ]
+    ends = [_ends(runs) for runs in _all_controls(results) if runs]
     if ends:
         x, y = np.array(sorted(ends)).T
         axes.plot(x, y, color=CONTROL, ls=":", lw=1.2, marker="o", mfc="white", mec=CONTROL, ms=5, zorder=2.5)
