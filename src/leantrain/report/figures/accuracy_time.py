@@ -68,9 +68,7 @@ def _close_up(results: Results, figure: Figure, height: float) -> None:
         seconds, accuracy, _ = mean_trajectory(results.of(method))
         if (100 * accuracy >= low).any():
             near.append(method)
-            axes.plot(
-                seconds, 100 * accuracy, **look[method].line(), lw=2.0 if method == FULL else 1.5, markevery=[-1]
-            )
+            axes.plot(seconds, 100 * accuracy, **look[method].line(), lw=2.0 if method == FULL else 1.5, markevery=[-1])
     _controls(results, axes)
     axes.set_ylim(low, high)
     axes.set_xlim(*_moment(results, low))
@@ -78,7 +76,9 @@ def _close_up(results: Results, figure: Figure, height: float) -> None:
     axes.set_ylabel("test accuracy in %")
     axes.set_xlabel(SECONDS)
     axes.xaxis.set_major_formatter(WHOLE)
-    handles = [Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods if m in near]
+    handles = [
+        Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods if m in near
+    ]
     if any(_all_controls(results)):
         handles.append(Line2D([], [], color=CONTROL, ls=":", marker="o", mfc="white", label="equal-time controls"))
     columns = math.ceil(len(handles) / 21)
