@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,33 @@ def test_its_python_runs(name, capsys, tmp_path, monkeypatch):
     space: dict = {"__name__": "readme"}
     for number, block in enumerate(found):
         exec(compile(block, f"{name}, block {number}", "exec"), space)
+
+
+def test_the_readme_s_first_loop_needs_torch_and_numpy_only():
+    """In a process that can import the standard library, leantrain, torch, numpy and what these need, nothing else."""
+    block = """
+import sys
+from importlib.metadata import packages_distributions, requires
+from packaging.requirements import Requirement
+
+given, seek = set(), ["torch", "numpy"]
+while seek:
+    name = seek.pop().lower().replace("_", "-")
+    if name not in given:
+        given.add(name)
+        needed = [Requirement(text) for text in requires(name) or []]
+        seek += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+for module, distributions in packages_distributions().items():
+    ours = module in {"leantrain", "_distutils_hack"}
+    if not ours and not given & {name.lower().replace("_", "-") for name in distributions}:
+        sys.modules[module] = None  # an import of it fails
+for name in ("sklearn", "pyarrow", "pydantic", "PIL"):
+    assert sys.modules[name] is None
+"""
+    code = "\n".join([block, blocks("README.md")[0], "assert 2000 < loader.stats.trained < epochs * len(dataset)"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "samples trained on" in done.stdout
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of Lightning's Trainer
