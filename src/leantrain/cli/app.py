@@ -67,7 +67,6 @@ def estimate(
     seconds: Annotated[float, typer.Option(help="how long it may take, about")] = 60.0,
 ) -> None:
     """Predict the boosts that `compare` would find, in a minute. For a loop of your own: leantrain.estimate(...)."""
-    from leantrain.cli.tables import forecasts
     from leantrain.compare.estimate import estimate as predict
 
     _check_alone()
@@ -75,9 +74,7 @@ def estimate(
     images = commands.read_data(config)
     with console.status(f"Trying {escape(config.model)} for about {seconds:g} s ..."):
         found = predict(config, images, seconds)
-    console.print(forecasts(found))
-    for sentence in found.sentences():
-        console.print(sentence, markup=False, highlight=False)
+    console.print(str(found), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -81,7 +81,7 @@ def study(
     for table in tables(found):
         console.print(table)
     if found["matrix"]:
-        console.print(matrix(found))
+        console.print(matrix(found, console.width))
     for comparison, config in comparisons.items():
         console.print(f"[bold]{escape(comparison)}[/]", highlight=False)
         _report(out / comparison, read_data(config))

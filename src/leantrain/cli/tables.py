@@ -12,7 +12,6 @@ from rich.table import Table
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.runner import Job, jobs
 from leantrain.data.conditions import unbalanced
-from leantrain.estimation import forecast
 
 COLOURS = {"beats control": "green", "loses to control": "red", "within noise": "yellow"}
 CONTROL_SHARE = 0.7  # of full training's epochs: a guess for the bar until the methods' times are known
@@ -71,10 +70,27 @@ class Progress:
 def table(results: dict[str, Any], width: int = 120) -> Table:
     """The summary as a table: what was saved, what it cost, and what the same time buys without selection.
 
-    In terminals narrower than 105 columns the boost with pre-processing, the work and the spread are left out. Under a
-    condition that leaves classes of different sizes, the accuracy over the rare ones stands beside that of all.
+    Where `width` columns do not hold it, spread, lines and columns go, in the order of ``SPARED``; no cell is cut.
+    Under a condition that leaves classes of different sizes, the accuracy over the rare ones stands beside that of all.
     """
-    wide = width >= 105
+    shown = _summary(results, wide=True, spared=())
+    for count in range(len(SPARED) + 1):
+        if _width(shown) <= width:
+            break
+        shown = _summary(results, wide=False, spared=SPARED[:count])
+    return shown
+
+
+# What a narrow table does without, the first to go first: other columns or the report tell it too.
+SPARED = ("with prep.", "work", "by work", "verdict by work", "balanced", "drop", "control", "rare classes")
+
+
+def _width(shown: Table) -> int:
+    """Columns that a table takes where there is room for all of it, its caption aside."""
+    return Console(width=1000).measure(shown).maximum
+
+
+def _summary(results: dict[str, Any], wide: bool, spared: tuple[str, ...]) -> Table:
     tailed = unbalanced(results["config"].get("condition", "clean"))
     shown = Table(
         title="What selection saved, and what it cost",
@@ -84,16 +100,14 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
         padding=(0, 1) if wide else 0,
         pad_edge=wide,
     )
-    columns = {"method": "left", "accuracy": "right"} | (
-        {"balanced": "right", "rare classes": "right"} if tailed else {}
-    )
-    columns |= {"drop": "right", "boost": "right"}
-    columns |= {"with prep.": "right", "work": "right"} if wide else {}
-    columns |= {"control": "right", "ahead": "right", "verdict": "left"}
     by_work = any("work_verdict" in row for row in results["summary"])
-    columns |= {"by work": "right", "verdict by work": "left"} if by_work and wide else {}
-    for heading, side in columns.items():
-        shown.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
+    columns = ["method", "accuracy", *(["balanced", "rare classes"] if tailed else []), "drop", "boost", "with prep."]
+    columns += ["work", "control", "ahead", "verdict", *(["by work", "verdict by work"] if by_work else [])]
+    columns = [heading for heading in columns if heading not in spared]
+    for heading in columns:
+        left = heading in ("method", "verdict", "verdict by work")
+        # A name that is wider than all is folded; nothing else is.
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=heading != "method", overflow="fold")
     for row in results["summary"]:
         noise, lead, std = row["noise_pp"], row["control_accuracy_pp_ahead"], row["accuracy_std"]
         cells = {
@@ -116,11 +130,11 @@ def table(results: dict[str, Any], width: int = 120) -> Table:
     shown.caption = (
         "accuracy, control in %; drop, ahead in percentage points.\n"
         "boost: full training's time over the method's.\n"
-        + ("work: (forward + 2 backward) against full training's.\n" if wide else "")
+        + ("work: (forward + 2 backward) against full training's.\n" if "work" in columns else "")
         + "control: accuracy of full training cut to the method's time.\n"
         "ahead: of that control, ± the 95 % noise of such a difference over seeds."
         + (f"\nverdict: paired by seed, corrected for {judged} methods (Holm)." if judged else "")
-        + ("\nby work: ahead of full training cut to the method's work." if by_work and wide else "")
+        + ("\nby work: ahead of full training cut to the method's work." if "by work" in columns else "")
     )
     return shown
 
@@ -133,23 +147,32 @@ def _ahead(lead: float | None, noise: float | None) -> str:
     return "" if lead is None else f"{lead:+.2f}" + ("" if noise is None else f" ± {noise:.2f}")
 
 
-def matrix(study: dict[str, Any]) -> Table:
-    """Leads over the equal-time control: a row a method, a column a comparison, each with its verdict."""
-    found: dict[str, Any] = study["matrix"]
+def matrix(study: dict[str, Any], width: int = 120) -> Table:
+    """Leads over the equal-time control: a row a method, a column a comparison, each with its verdict.
+
+    Where `width` columns do not hold it, the noise stands below its lead.
+    """
+    shown = _matrix(study["matrix"], stacked=False)
+    return shown if _width(shown) <= width else _matrix(study["matrix"], stacked=True)
+
+
+def _matrix(found: dict[str, Any], stacked: bool) -> Table:
     shown = Table(title="Ahead of the equal-time control in p.p., by condition", title_justify="left")
     shown.caption = "± 95 % interval over seeds; ▲ beats its control, ▼ loses to it, others are within noise."
     shown.caption_justify = "left"
     shown.add_column("method", no_wrap=True)
     for name in found:
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", overflow="fold")
     signs = {"beats control": " ▲", "loses to control": " ▼"}
     methods = dict.fromkeys(row["method"] for column in found.values() for row in column["rows"])
     for method in [name for name in methods if name != "full"]:
         cells = []
         for column in found.values():
             row = next((row for row in column["rows"] if row["method"] == method), {})
-            lead = _ahead(row.get("control_accuracy_pp_ahead"), row.get("noise_pp"))
-            cells.append(lead + signs.get(row.get("verdict", ""), ""))
+            lead, noise = row.get("control_accuracy_pp_ahead"), row.get("noise_pp")
+            sign = signs.get(row.get("verdict", ""), "")
+            spread = "" if noise is None else f"± {noise:.2f}"
+            cells.append(f"{_ahead(lead, None)}{sign}\n{spread}" if stacked else _ahead(lead, noise) + sign)
         shown.add_row(method, *cells)
     return shown
 
@@ -197,18 +220,3 @@ def _speedups(table: dict[str, Any]) -> Table:
             texts.append(f"{cell['speedup']:.2f}\n({control}{printed})")
         drawn.add_row(row, *texts)
     return drawn
-
-
-def forecasts(found: forecast.Estimate) -> Table:
-    """An estimate as a table."""
-    shown = Table(title="What each method would save", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    for heading in forecast.HEADINGS:
-        shown.add_column(heading, justify="left" if heading in ("method", "bound") else "right", no_wrap=True)
-    for row in found.forecasts:
-        shown.add_row(*forecast.cells(row))
-    shown.caption = (
-        "trained, scored, loaded: shares of the data set times the epochs. epoch, training: time of one, and all.\n"
-        "before: pre-processing, counted in the boost with it. bound: what takes most of the time.\n"
-        "same time: epochs of full training that take as long. ~ hangs on losses."
-    )
-    return shown

@@ -1,5 +1,6 @@
 """What a training will cost: the counts of a dry run times the costs of a sample. All times in seconds."""
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -102,34 +103,54 @@ class Estimate:
             )
         said.append(
             "A boost is no gain in accuracy for the time: full training for 1 / boost of the epochs takes as long "
-            "(last column) and is what a method has to beat. `leantrain compare` measures whether it does."
+            "(same time) and is what a method has to beat. `leantrain compare` measures whether it does."
         )
         return said
 
     def __str__(self) -> str:
-        rows = [HEADINGS, *map(cells, self.forecasts)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        return "\n".join([*lines, *self.sentences()])
+        """Two tables, what is saved and what was counted, and the sentences; 80 columns wide, but for long names."""
+        rows = [_cells(row) for row in self.forecasts]
+        saved = _aligned(("method", "boost", "with it", "same time", "training", "before"), rows)
+        counted = _aligned(("method", "bound", "epoch", "trained", "scored", "loaded"), rows)
+        paragraphs = [_wrapped(text) for text in (SAVED, COUNTED, *self.sentences())]
+        return "\n".join([saved, paragraphs[0], "", counted, *paragraphs[1:]])
 
 
-HEADINGS = (
-    "method", "trained", "scored", "loaded", "epoch", "training", "before", "boost", "with it", "bound", "same time"
-)  # fmt: skip
+SAVED = (
+    "boost: full training's time over the method's; with it: pre-processing counted, which takes the time before. "
+    "same time: epochs of full training that take as long as the method with it."
+)
+COUNTED = (
+    "bound: what takes most of the time. epoch, training: the time of one, and of all. trained, scored, loaded: "
+    "shares of the data set times the epochs."
+)
 
 
-def cells(row: Forecast) -> tuple[str, ...]:
-    """A forecast as text, under ``HEADINGS``."""
+def _cells(row: Forecast) -> dict[str, str]:
+    """A forecast as text, by heading."""
     about = "" if row.exact else "~"
-    return (
-        row.method,
-        *(f"{about}{100 * share:.1f} %" for share in (row.trained, row.scored, row.loaded)),
-        *map(duration, (row.seconds_of_an_epoch, row.seconds, row.preprocessing)),
-        f"{about}{row.boost:.2f}×",
-        f"{about}{row.boost_with_preprocessing:.2f}×",
-        row.bound,
-        f"{row.control_epochs:.1f} ep.",
-    )
+    shares = {"trained": row.trained, "scored": row.scored, "loaded": row.loaded}
+    times = {"epoch": row.seconds_of_an_epoch, "training": row.seconds, "before": row.preprocessing}
+    return {
+        "method": row.method,
+        "boost": f"{about}{row.boost:.2f}×",
+        "with it": f"{about}{row.boost_with_preprocessing:.2f}×",
+        "same time": f"{row.control_epochs:.1f} ep.",
+        "bound": row.bound,
+        **{heading: duration(seconds) for heading, seconds in times.items()},
+        **{heading: f"{about}{100 * share:.1f} %" for heading, share in shares.items()},
+    }
+
+
+def _aligned(headings: tuple[str, ...], rows: list[dict[str, str]]) -> str:
+    """A table: the first column to the left, the others to the right."""
+    lines = [headings, *(tuple(row[heading] for heading in headings) for row in rows)]
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:
