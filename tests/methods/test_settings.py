@@ -76,6 +76,9 @@ def test_out_of_range(method: Any, settings: dict[str, Any], text: str) -> None:
     [
         ("adnois", "Unknown method 'adnois'. Did you mean 'adonis'"),
         ("ids+infobach", "Unknown method 'infobach'. Did you mean 'infobatch'"),
+        ("infobatch+", r"'infobatch\+' lacks a method beside its \+"),
+        ("+adonis", "lacks a method beside"),
+        ("infobatch adonis", r"'infobatch adonis' is 2 methods: put a comma between them, or a \+ to compose"),
         ("", "Known: full, rpc, rpd, rs2, random-pb, infobatch"),
     ],
 )
@@ -150,3 +153,7 @@ def test_make_composes_left_to_right() -> None:
 def test_settings_are_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional"):
         RPD(0.5)
+
+
+def test_spaces_beside_a_plus_are_no_part_of_a_name():
+    assert parts("ids + adonis@theta") == ["ids", "adonis@theta"]

@@ -60,6 +60,10 @@ METHODS: dict[str, type[Selector]] = {
 def parts(name: str) -> list[str]:
     """The names within ``"ids+adonis@theta"``, each checked; an unknown one is a ValueError with the nearest name."""
     found = [part.strip() for part in name.split("+")]
+    if "+" in name and not all(found):
+        raise ValueError(f"{name!r} lacks a method beside its +, which joins two: ids+adonis.")
+    if len(words := name.split()) > 1 and METHODS.keys() >= set(words):
+        raise ValueError(f"{name!r} is {len(words)} methods: put a comma between them, or a + to compose them.")
     for part in found:
         validation.one_of("method", part.partition("@")[0], METHODS)
     return found
