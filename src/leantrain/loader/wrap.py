@@ -35,7 +35,7 @@ def wrap(
         epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
             epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer
             than a batch, go unused.
-        targets: (N,) class labels, for methods that work class by class. By default those of the data set.
+        targets: (N,) labels or names of classes, where methods go class by class. By default those of the data set.
         seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
         nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
             model is touched; ``"skip"`` gives the batch a zero loss without gradient; ``"keep"`` trains on it as plain
