@@ -20,6 +20,7 @@ from torch import Tensor
 
 from leantrain.checkpoint.tree_json import Tree, pack, unpack
 from leantrain.utils.atomic_write import code
+from leantrain.utils.optional_import import require_extra
 from leantrain.utils.validation import integer
 
 VERSION = 1
@@ -254,8 +255,5 @@ def _alive(process: int) -> bool:
 
 def _safetensors() -> Any:
     """``safetensors`` with its ``torch`` part, or an ImportError that says how to install it."""
-    try:
-        import safetensors.torch
-    except ModuleNotFoundError as error:
-        raise ImportError('A checkpoint needs safetensors. Install it with: pip install "leantrain[train]"') from error
-    return safetensors
+    require_extra("safetensors.torch", "train", "a checkpoint")
+    return require_extra("safetensors", "train")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -63,12 +62,7 @@ def _price(session: Session, trial: Callable[[DataLoader[Any]], Any]) -> float:
     """Seconds a sample of a pass that is not a forward pass of the model."""
     rows = min(SAMPLES, len(session.targets))
     few = DataLoader(Subset(session.data.train, range(rows)), batch_size=min(rows, session.config.batch_size))
-    return _seconds(lambda: trial(few), session.fabric.device) / rows
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Of a call, after one that does not count."""
-    work()
-    start = synchronized_time(device)
-    work()
-    return synchronized_time(device) - start
+    trial(few)  # once that does not count
+    start = synchronized_time(session.fabric.device)
+    trial(few)
+    return (synchronized_time(session.fabric.device) - start) / rows

@@ -38,6 +38,7 @@ class Input:
     other: bool = False
 
 
+@dataclass(eq=False)
 class Sized(Generic[T]):
     """A function that says beforehand how wide its result is: an extractor, or what makes features or gradients.
 
@@ -48,8 +49,10 @@ class Sized(Generic[T]):
         samples: N, rows that it makes, where that is fixed.
     """
 
-    def __init__(self, make: Callable[..., T], width: int, classes: int = 0, samples: int = 0) -> None:
-        self.make, self.width, self.classes, self.samples = make, width, classes, samples
+    make: Callable[..., T]
+    width: int
+    classes: int = 0
+    samples: int = 0
 
     def __call__(self, *given: Any) -> T:
         return self.make(*given)

@@ -27,13 +27,15 @@ class Selector:
     """Base of all methods. On its own it selects everything.
 
     A method is a dataclass of its settings, checked by their types and in ``__post_init__``; what it learns during a
-    run lives in attributes made by ``setup`` and saved by ``state_dict``.
+    run lives in attributes made by ``setup``; those that ``learnt`` names are saved.
 
-    ``needs`` names what the user's loop must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
-    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``).
+    ``needs`` names what the user must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
+    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``), ``"epochs"`` and
+    ``"targets"`` (``wrap(epochs=, targets=)``).
 
     Attributes:
         inputs: those of the settings that are facts of the samples; a trainer makes them.
+        learnt: names, without their underscore, of the attributes that ``state_dict`` saves.
         presets: settings by name, for example those that the paper printed; see ``preset``.
         refill: whether kept samples wait in the open batch until it is full. False: what is kept of a batch is trained
             on at once, as a smaller batch.
@@ -43,6 +45,7 @@ class Selector:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     inputs: ClassVar[Mapping[str, Input]] = {}
+    learnt: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {}
     refill: bool = True
     scale_factor: float = 1.0
@@ -62,9 +65,13 @@ class Selector:
         """Called once by ``wrap``. Overrides call it first and check here what only the run can tell.
 
         Raises:
-            ValueError: what ``memory`` names is more than there is.
+            ValueError: the run lacks epochs or targets that are needed; what ``memory`` names is more than there is.
         """
-        self.run = run
+        self.run, who = run, type(self).__name__
+        if "epochs" in self.needs:
+            run.need_epochs(who)
+        if "targets" in self.needs:
+            run.need_targets(who)
         check_fits(self.memory(run))
 
     def memory(self, run: Run) -> list[Part]:
@@ -120,10 +127,12 @@ class Selector:
 
     def state_dict(self) -> dict[str, Any]:
         """What was learnt so far: tensors and plain values."""
-        return {}
+        return {name: getattr(self, f"_{name}") for name in self.learnt}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
+        for name in self.learnt:
+            setattr(self, f"_{name}", state[name])
 
     def __or__(self, other: "Selector") -> "Chain":
         if not isinstance(other, Selector):
@@ -131,44 +140,35 @@ class Selector:
         return Chain(self, other)
 
 
-class Chain(Selector):
-    """``left | right``: the left's plan is the right's pool, the left's kept samples are the right's batch."""
+class Composite(Selector):
+    """A selector made of others, the selectors among its attributes: each judges what those before it kept.
 
-    def __init__(self, left: Selector, right: Selector) -> None:
-        self.left, self.right = left, right
-        self.needs = left.needs | right.needs  # pyright: ignore[reportAttributeAccessIssue]
-        self.refill = left.refill and right.refill
-        self.scale_factor = min(left.scale_factor, right.scale_factor)
-        self.scoring_batches = max(left.scoring_batches, right.scoring_batches)
+    A subclass has them before it calls ``_compose``, and says how their plans become one.
+    """
+
+    @property
+    def parts(self) -> dict[str, Selector]:
+        """The selectors that it is made of, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Selector)}
+
+    def _compose(self) -> None:
+        parts = self.parts.values()
+        self.needs = frozenset().union(*(part.needs for part in parts))  # pyright: ignore[reportAttributeAccessIssue]
+        self.refill = all(part.refill for part in parts)
+        self.scale_factor = min(part.scale_factor for part in parts)
+        self.scoring_batches = max(part.scoring_batches for part in parts)
 
     def setup(self, run: Run) -> None:
-        super().setup(run)
-        self.left.setup(run)
-        self.right.setup(run)
+        self.run = run
+        check_fits(self.memory(run))  # of all parts together; what else each needs it says itself
+        for part in self.parts.values():
+            part.setup(run)
 
     def memory(self, run: Run) -> list[Part]:
-        return self.left.memory(run) + self.right.memory(run)
-
-    def plan(self, epoch: int, pool: Tensor) -> Plan:
-        outer = self.left.plan(epoch, pool)
-        inner = self.right.plan(epoch, outer.indices)
-        weights = inner.weights
-        if outer.weights is not None:
-            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(
-                0, outer.indices, outer.weights.float()
-            )[inner.indices]
-            weights = weights if inner.weights is None else weights * inner.weights
-        refresh = [part for part in (outer.refresh, inner.refresh) if part is not None]
-        return Plan(
-            inner.indices,
-            weights,
-            inner.batch_sizes,  # the left's batches are broken up: the right chose within them
-            outer.lr_factor * inner.lr_factor,
-            torch.cat(refresh) if refresh else None,
-        )
+        return [held for part in self.parts.values() for held in part.memory(run)]
 
     def loss_age(self, epoch: int) -> int | None:
-        ages = [age for part in (self.left, self.right) if (age := part.loss_age(epoch)) is not None]
+        ages = [age for part in self.parts.values() if (age := part.loss_age(epoch)) is not None]
         return min(ages, default=None)
 
     def judges(self, epoch: int, number: int) -> bool:
@@ -188,25 +188,51 @@ class Chain(Selector):
         return kept
 
     def end_epoch(self, epoch: int) -> None:
-        self.left.end_epoch(epoch)
-        self.right.end_epoch(epoch)
+        for part in self.parts.values():
+            part.end_epoch(epoch)
 
     def _online(self, epoch: int) -> list[Selector]:
-        return [part for part in (self.left, self.right) if part.loss_age(epoch) is not None]
+        return [part for part in self.parts.values() if part.loss_age(epoch) is not None]
 
     def settings(self) -> dict[str, Any]:
-        return {type(part).__name__: part.settings() for part in (self.left, self.right)}
+        return {type(part).__name__: part.settings() for part in self.parts.values()}
 
     def report(self) -> dict[str, float]:
-        return self.left.report() | self.right.report()
+        return {name: count for part in self.parts.values() for name, count in part.report().items()}
 
     def distances(self) -> Tensor | None:
-        left = self.left.distances()
-        return self.right.distances() if left is None else left
+        return next((found for part in self.parts.values() if (found := part.distances()) is not None), None)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"left": self.left.state_dict(), "right": self.right.state_dict()}
+        return super().state_dict() | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.left.load_state_dict(state["left"])
-        self.right.load_state_dict(state["right"])
+        super().load_state_dict(state)
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+class Chain(Composite):
+    """``left | right``: the left's plan is the right's pool, the left's kept samples are the right's batch."""
+
+    def __init__(self, left: Selector, right: Selector) -> None:
+        self.left, self.right = left, right
+        self._compose()
+
+    def plan(self, epoch: int, pool: Tensor) -> Plan:
+        outer = self.left.plan(epoch, pool)
+        inner = self.right.plan(epoch, outer.indices)
+        weights = inner.weights
+        if outer.weights is not None:
+            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(
+                0, outer.indices, outer.weights.float()
+            )[inner.indices]
+            weights = weights if inner.weights is None else weights * inner.weights
+        refresh = [part for part in (outer.refresh, inner.refresh) if part is not None]
+        return Plan(
+            inner.indices,
+            weights,
+            inner.batch_sizes,  # the left's batches are broken up: the right chose within them
+            outer.lr_factor * inner.lr_factor,
+            torch.cat(refresh) if refresh else None,
+        )

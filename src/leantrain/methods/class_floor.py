@@ -36,6 +36,8 @@ class ClassFloor(Around):
     weights of the others stay as planned.
     """
 
+    learnt = ("added", "epoch", "seen", "kept")
+
     ratio: float = 0.1
 
     def __post_init__(self) -> None:
@@ -102,14 +104,6 @@ class ClassFloor(Around):
 
     def report(self) -> dict[str, float]:
         return self.selector.report() | {"samples_added_by_class_floor": self._added}
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {"added": self._added, "epoch": self._epoch, "seen": self._seen, "kept": self._kept}
-        return super().state_dict() | own
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._added, self._epoch, self._seen, self._kept = (state[n] for n in ("added", "epoch", "seen", "kept"))
 
 
 def draw_by_class(labels: Tensor, wanted: Tensor, rng: torch.Generator) -> Tensor:

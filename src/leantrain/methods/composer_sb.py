@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from leantrain.core.plan import Batch
-from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import generator
 from leantrain.utils import validation
@@ -40,7 +39,7 @@ class ComposerSB(Selector):
     none, scores in training mode, which moves BatchNorm statistics, and draws from NumPy's global generator.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+    needs: ClassVar[frozenset[str]] = frozenset({"score", "epochs"})
 
     start: ShareOrZero = 0.5
     end: Share = 0.9
@@ -56,10 +55,6 @@ class ComposerSB(Selector):
             raise ValueError(f"start={self.start} must be below end={self.end}: both are shares of the training.")
         if self.interrupt == 1:
             raise ValueError("interrupt=1 would use every batch whole. 2 uses every second one whole, 0 none.")
-
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        run.need_epochs("ComposerSB")
 
     def loss_age(self, epoch: int) -> int | None:
         within = self.start <= epoch / self.run.need_epochs("ComposerSB") < self.end  # line 3

@@ -4,7 +4,7 @@ N = samples of the pool, C = classes, D = features before the last layer, E = ep
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -58,11 +58,9 @@ class GradMatch(Matching):
     out of the first weight; and builds the matrix of all gradients of a class.
     """
 
-    per: Literal["class-gradient", "class"] = "class-gradient"
+    needs: ClassVar[frozenset[str]] = frozenset({"targets"})
 
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        run.need_targets("GradMatch")
+    per: Literal["class-gradient", "class"] = "class-gradient"
 
     def _largest(self, run: Run) -> int:
         return int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())

@@ -1,7 +1,7 @@
 """IES: a sample whose loss no longer bends is mastered, and training on it stops. N = size of the data set."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,15 +37,15 @@ class IES(Selector):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss", "score"})
+    learnt = ("losses",)
 
     threshold: NotNegative = 1e-3
     window: Count = 3
 
     def setup(self, run: Run) -> None:
         super().setup(run)
-        self._losses = torch.full(
-            (self.window + 2, run.size), torch.nan, dtype=torch.float32
-        )  # of each sample the last ones, newest last
+        # Of each sample the last ones, newest last.
+        self._losses = torch.full((self.window + 2, run.size), torch.nan, dtype=torch.float32)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         bend = bending(self._losses[:, pool])
@@ -62,12 +62,6 @@ class IES(Selector):
 
     def report(self) -> dict[str, float]:
         return {"mastered": int((bending(self._losses) < self.threshold).sum())}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self._losses}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._losses = state["losses"]
 
 
 def bending(losses: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from leantrain.core.plan import Plan
-from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.utils import validation
@@ -34,14 +33,10 @@ class InfoBatch(Selector):
     ``epochs * delta`` is not whole.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"loss"})
+    needs: ClassVar[frozenset[str]] = frozenset({"loss", "epochs"})
 
     prune_ratio: ShareBelowOne = 0.5
     delta: ShareOrZero = 0.875
-
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        run.need_epochs("InfoBatch")
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch >= self.delta * self.run.need_epochs("InfoBatch"):  # annealing, section 3.3

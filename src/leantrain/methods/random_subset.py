@@ -4,7 +4,7 @@ N = size of the data set, C = classes.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,11 +45,9 @@ class RPC(Selector):
     Source: the control of the IDS and ADONIS paper, Table A1. Differs from the paper: nothing.
     """
 
-    keep_ratio: Share = 0.8
+    needs: ClassVar[frozenset[str]] = frozenset({"targets"})
 
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        run.need_targets("RPC")
+    keep_ratio: Share = 0.8
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         labels = self.run.need_targets("RPC")[pool]
@@ -75,6 +73,8 @@ class RS2(Selector):
     said above; the paper's epochs divide the data set evenly.
     """
 
+    learnt = ("pool", "rest")
+
     keep_ratio: Share = 0.5
 
     def setup(self, run: Run) -> None:
@@ -96,9 +96,3 @@ class RS2(Selector):
             missing = count - len(taken)
             taken, self._rest = torch.cat([taken, fresh[:missing]]), fresh[missing:]
         return Plan(taken.sort().values)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"pool": self._pool, "rest": self._rest}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._pool, self._rest = state["pool"], state["rest"]

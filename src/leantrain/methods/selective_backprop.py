@@ -1,7 +1,7 @@
 """Selective-Backprop and its stale variant: large losses are likelier to be trained on. B = samples of a batch."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class SB(Recycling):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
+    learnt = ("recent",)
 
     beta: Positive = 2.0
     history: TwoOrMore = 1024
@@ -48,12 +49,6 @@ class SB(Recycling):
         probability = cdf(self._recent, batch.losses) ** self.beta
         rng = generator(self.run.seed, batch.epoch, "selective-backprop", batch.number)
         return (torch.rand(len(probability), generator=rng, dtype=torch.float32) < probability).nonzero().flatten()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"recent": self._recent}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._recent = state["recent"]
 
 
 @dataclass(kw_only=True, eq=False)

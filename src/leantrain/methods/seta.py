@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from leantrain.core.plan import Plan
-from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.rng import choose, generator
 from leantrain.utils import validation
@@ -39,7 +38,7 @@ class SeTa(Selector):
     the second easiest; samples not seen yet are used where the random draw takes them, theirs get a loss of 3.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"loss"})
+    needs: ClassVar[frozenset[str]] = frozenset({"loss", "epochs"})
 
     prune_ratio: ShareBelowOne = 0.1
     groups: Count = 5
@@ -53,10 +52,6 @@ class SeTa(Selector):
                 f"window={self.window} of groups={self.groups} is less than one group. Raise window to "
                 f"{1 / self.groups:g} or more."
             )
-
-    def setup(self, run: Run) -> None:
-        super().setup(run)
-        run.need_epochs("SeTa")
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         rng = generator(self.run.seed, epoch, "seta")

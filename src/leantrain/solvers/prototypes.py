@@ -1,6 +1,5 @@
 """Prototypes in feature space and the distances to them. M = samples, D = features of one, K = prototypes."""
 
-import importlib
 import warnings
 from typing import Any
 
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DISTANCES = ("euclidean", "cosine", "manhattan")
+from leantrain.utils.optional_import import require_extra
+
 CHUNK = 4096  # rows at a time, so that no (M, M) or (M, K) matrix stands in memory as a whole
 
 
@@ -50,10 +50,7 @@ def medoid(rows: Tensor, distance: str) -> Tensor:
 
 def need_kmeans() -> Any:
     """scikit-learn's K-Means; an ImportError that says how to install it. The first call takes a second to load it."""
-    try:
-        return importlib.import_module("sklearn.cluster").KMeans
-    except ModuleNotFoundError as error:
-        raise ImportError('K-Means needs scikit-learn. Install it with: pip install "leantrain[train]"') from error
+    return require_extra("sklearn.cluster", "train", "K-Means").KMeans
 
 
 def kmeans(rows: Tensor, clusters: int, rng: torch.Generator) -> Tensor:

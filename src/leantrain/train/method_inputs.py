@@ -6,6 +6,7 @@ Each method's own file says what it wants (``Selector.inputs``); here is how a s
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from leantrain.train.session import Session
 from leantrain.utils.memory import Part, check_fits
 
 
+@dataclass(eq=False)
 class Made(Sized[Any]):
     """An input that a session makes when it is asked for.
 
@@ -36,18 +38,9 @@ class Made(Sized[Any]):
         epochs: of trainings that go before the pass, besides those that the method asks for itself.
     """
 
-    def __init__(
-        self,
-        make: Callable[..., Any],
-        width: int = 0,
-        classes: int = 0,
-        samples: int = 0,
-        *,
-        trial: Callable[[DataLoader[Any]], Any] | None = None,
-        epochs: float = 0.0,
-    ) -> None:
-        super().__init__(make, width, classes, samples)
-        self.trial, self.epochs = trial, epochs
+    width: int = 0
+    trial: Callable[[DataLoader[Any]], Any] | None = None
+    epochs: float = 0.0
 
 
 def build(

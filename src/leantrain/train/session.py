@@ -32,6 +32,7 @@ from leantrain.tasks.image_classification.augment import Augment
 from leantrain.train.config import TrainConfig
 from leantrain.train.device_cache import Resident, place, whole
 
+COUNTED = ("trained", "scored", "loaded", "unreadable", "skipped_steps", "selection_seconds")  # of an epoch's row
 CHUNK = 32  # samples that a CPU scores at once in fp32; see results/benchmarks/scoring-forward.json
 
 
@@ -336,12 +337,4 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _counts(loader: Loader) -> dict[str, Any]:
-    stats = loader.stats
-    return {
-        "trained": stats.trained,
-        "scored": stats.scored,
-        "loaded": stats.loaded,
-        "unreadable": stats.unreadable,
-        "skipped_steps": stats.skipped_steps,
-        "selection_seconds": stats.selection_seconds,
-    }
+    return {name: getattr(loader.stats, name) for name in COUNTED}

@@ -4,8 +4,8 @@ import importlib
 from typing import Any
 
 
-def require_extra(module: str, extra: str) -> Any:
-    """Import ``module``, which the extra ``extra`` of leantrain brings along.
+def require_extra(module: str, extra: str, who: str = "this") -> Any:
+    """Import ``module``, which the extra ``extra`` of leantrain brings along and ``who`` needs.
 
     Raises:
         ImportError: it is not installed; the message holds the install command.
@@ -17,5 +17,5 @@ def require_extra(module: str, extra: str) -> Any:
         if error.name is None or error.name.split(".")[0] != package:
             raise  # the package is there, and something that it needs is not
         raise ImportError(
-            f'{package} is not installed, and this needs it. Install it with: pip install "leantrain[{extra}]"'
+            f'{package} is not installed, and {who} needs it. Install it with: pip install "leantrain[{extra}]"'
         ) from error

@@ -8,12 +8,12 @@ operators are *declared*. That is all that happens here: schemas without kernels
 import has failed for exactly this reason. ``torchvision.ops.nms`` then still raises torchvision's own error.
 """
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys
 from types import ModuleType
+
+from leantrain.utils.optional_import import require_extra
 
 # The operators for which torchvision registers a fake kernel unconditionally, with torchvision's own schemas.
 _SCHEMAS = {
@@ -31,14 +31,7 @@ def import_torchvision() -> ModuleType:
         ImportError: torchvision is not installed, or fails to import for a reason not known here.
     """
     try:
-        return importlib.import_module("torchvision")
-    except ModuleNotFoundError as error:
-        if error.name != "torchvision":
-            raise
-        raise ImportError(
-            "torchvision is not installed, and this model or data set needs it. "
-            'Install it with: pip install "leantrain[vision]"'
-        ) from error
+        return require_extra("torchvision", "vision", "this model or data set")
     except RuntimeError as error:
         if not _is_missing_operator(error):
             raise

@@ -5,8 +5,6 @@ augmented the same way whichever worker loads it, whatever else is in its batch,
 generators are neither read nor moved. Letters: B batch, C channels, H W stored size, S output size.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 The models of ``networks`` end in an ``nn.Linear`` head, which embedding passes hook; so do most of the others.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from torch import nn
 
 from leantrain.tasks.image_classification import networks
 from leantrain.tasks.image_classification.wide_resnet import WideResNet
+from leantrain.utils.optional_import import require_extra
 
 
 def build(
@@ -94,12 +93,7 @@ def _timm(name: str, classes: int, channels: int, image_size: int) -> nn.Module:
     from leantrain.utils.torchvision_compat import import_torchvision
 
     import_torchvision()  # timm imports it, too
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'timm is not installed, and timm:{name} needs it. Install it with: pip install "leantrain[vision]"'
-        ) from error
+    timm = require_extra("timm", "vision", f"timm:{name}")
     if not timm.is_model(name):
         raise ValueError(f"unknown timm model {name!r}. {_nearest(name, timm.list_models())}")
     config = timm.get_pretrained_cfg(name)

@@ -4,8 +4,6 @@ All end in an ``nn.Linear`` head named ``fc`` and return logits (B, C) for image
 any image size, since the last layer before the head averages over the whole image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F
