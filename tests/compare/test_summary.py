@@ -6,7 +6,7 @@ import statistics
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from leantrain.compare.controls import time_ratio
+from leantrain.compare.controls import share
 from leantrain.compare.costs import pooled_costs
 from leantrain.compare.significance import holm, paired
 from leantrain.compare.summary import rarest, seed_noise, summarise, verdict
@@ -50,13 +50,13 @@ RUNS = [
 
 def test_time_ratio_counts_medians_and_preprocessing():
     # sb: 900 loaded at 0.001, 500 scored at 0.002, 400 steps at 0.01, and 1 s before; full: 1000 x 0.011
-    assert time_ratio("sb", RUNS[:4]) == pytest.approx((0.9 + 1.0 + 4.0 + 1.0) / 11.0)
+    assert share("sb", RUNS[:4], "time") == pytest.approx((0.9 + 1.0 + 4.0 + 1.0) / 11.0)
 
 
 def test_one_slow_run_does_not_decide():
     costs = RUNS[3].costs.model_copy(update={"step": 5.0})
     slow = [*RUNS[:3], RUNS[3].model_copy(update={"costs": costs, "train_seconds": 2000.0})]
-    assert time_ratio("sb", slow) == time_ratio("sb", RUNS[:4])
+    assert share("sb", slow, "time") == share("sb", RUNS[:4], "time")
     assert pooled_costs(slow)["step"] == 0.01
 
 

@@ -22,20 +22,11 @@ BEYOND = 0.02  # a method this much longer than full training has full training 
 
 def share(method: str, runs: list[RunFacts], budget: str) -> float:
     """Time (modelled) or work of ``method``, pre-processing included, over that of full training; means over seeds."""
-    return time_ratio(method, runs) if budget == "time" else work_ratio(method, runs)
-
-
-def time_ratio(method: str, runs: list[RunFacts]) -> float:
-    """Modelled time of ``method``, pre-processing included, over that of full training; means over seeds."""
+    if budget == "work":
+        return statistics.fmean(map(work, of(runs, method))) / statistics.fmean(map(work, of(runs, FULL)))
     costs = pooled_costs(runs)
     theirs = [modelled_seconds(run, costs) + run.preprocess_seconds for run in of(runs, method)]
-    full = [modelled_seconds(run, costs) for run in of(runs, FULL)]
-    return statistics.fmean(theirs) / statistics.fmean(full)
-
-
-def work_ratio(method: str, runs: list[RunFacts]) -> float:
-    """Forward passes and twice the backward passes of ``method`` over those of full training; means over seeds."""
-    return statistics.fmean(map(work, of(runs, method))) / statistics.fmean(map(work, of(runs, FULL)))
+    return statistics.fmean(theirs) / statistics.fmean(modelled_seconds(run, costs) for run in of(runs, FULL))
 
 
 def on_line(wanted: float, shares: tuple[float, ...]) -> bool:

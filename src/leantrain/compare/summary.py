@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from leantrain.compare.controls import control, stopped, time_ratio, work_ratio
+from leantrain.compare.controls import control, share, stopped
 from leantrain.compare.costs import modelled_seconds, of, own, pooled_costs
 from leantrain.compare.results import FULL
 from leantrain.compare.significance import holm, paired
@@ -158,8 +158,8 @@ def _row(method: str, runs: list[RunFacts]) -> Row:
         "boost_with_preprocessing": full_time / (our_time + before),
         "boost_by_clock": sum(full.train_seconds for full, _ in pairs) / sum(run.train_seconds for run in ours),
         "boost_to_5pp": _boost_to_drop(pairs, 5.0, boost),
-        "work_ratio": work_ratio(method, own(runs)),
-        "time_ratio": time_ratio(method, own(runs)),
+        "work_ratio": share(method, own(runs), "work"),
+        "time_ratio": share(method, own(runs), "time"),
         "selection_share": _mean([run.selection_seconds / run.train_seconds for run in ours]),
         "balanced_accuracy": _known([_balanced(run) for run in ours]),
         "worst_class_accuracy": _known([_worst(run) for run in ours]),

@@ -50,7 +50,7 @@ def medoid(rows: Tensor, distance: str) -> Tensor:
 
 def need_kmeans() -> Any:
     """scikit-learn's K-Means; an ImportError that says how to install it. The first call takes a second to load it."""
-    return require_extra("sklearn.cluster", "train", "K-Means").KMeans
+    return require_extra("sklearn.cluster", "train", "K-Means of scikit-learn").KMeans
 
 
 def kmeans(rows: Tensor, clusters: int, rng: torch.Generator) -> Tensor:

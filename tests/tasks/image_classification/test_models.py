@@ -156,7 +156,7 @@ def test_numbers_are_checked(setting):
 def test_torchvision_is_usable_in_a_fresh_process():
     """Also next to a torch that its compiled part does not fit, and with timm, which imports it, too."""
     code = """if True:
-        from leantrain._torchvision import import_torchvision
+        from leantrain.utils.torchvision_compat import import_torchvision
         import sys
         assert "torchvision" not in sys.modules  # importing the helper does not import it
         torchvision = import_torchvision()
@@ -185,7 +185,7 @@ def test_a_torchvision_without_its_operators_is_imported(tmp_path):
     )
     code = """if True:
         import gc, torch
-        from leantrain._torchvision import import_torchvision
+        from leantrain.utils.torchvision_compat import import_torchvision
         assert import_torchvision().part == 1
         gc.collect()
         assert torch.ops.torchvision.nms and torch.ops.torchvision.qnms
