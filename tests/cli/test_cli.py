@@ -61,7 +61,7 @@ def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, *words, "--set", f"replay.path={picks}", "--lr", "0.01") == 0
     first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in "tr")
     assert first["backward_samples"] == second["backward_samples"] == 100
-    longer = (*words, "--set", f"replay.path={picks}", "--epochs", "3")
+    longer = ("train", "--out", tmp_path / "l", *words[3:], "--set", f"replay.path={picks}", "--epochs", "3")
     assert run(monkeypatch, *longer) == 2
     assert "wrap_around" in capsys.readouterr().err
     assert run(monkeypatch, *longer, "--set", "replay.wrap_around=true") == 0
@@ -136,6 +136,13 @@ def test_flags_win_over_the_file(monkeypatch, tmp_path):
         (("--line", "0.5,0.3"), "line: give ascending shares between 0 and 1, not 0.5,0.3;"),
         (("--controls", "time,time"), "controls: give time, work or both, not time,time."),
         (("--threads", "0"), "threads=0 must be at least 1"),
+        (("--threads", "5000"), "threads=5000 must be at most 4,096"),
+        (("--epochs", 10**20), "epochs: 100000000000000000000 is more than an integer of 64 bits holds"),
+        (("--weight-decay", "inf"), "weight_decay: inf must be finite"),
+        (("--set", "adonis.history=1e30", "--methods", "adonis"), "history=1e+30 must be a whole number"),
+        (("--set", "adonis.sigma=.inf"), "settings: adonis.sigma=inf must be finite"),
+        (("--width", "1000000"), "width=1000000"),
+        (("--out", "~nobody-here/x"), "~nobody-here/x: Could not determine home directory"),
         (("--resident", "perhaps"), "resident"),
         (("--seeds", "one"), "seeds"),
         (("--precision", "fp8"), "precision='fp8'"),

@@ -67,3 +67,16 @@ def test_streams_of_neighbouring_numbers_differ() -> None:
     names = [(1, 11, "a", 1), (11, 1, "a", 1), (1, 1, "1a", 1), (1, 1, "a", 11), (1, 11, "a", 11)]
     assert len({generator(*name).initial_seed() for name in names}) == len(names)
     assert generator(1, 2, "a").initial_seed() == generator(1, 2, "a").initial_seed()
+
+
+def test_numbers_that_nothing_holds_are_refused() -> None:
+    assert validation.integer("n", 2**63 - 1, least=0) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"^n=9223372036854775808 must be at most 9,223,372,036,854,775,807\.$"):
+        validation.integer("n", 2**63, least=0)
+    with pytest.raises(ValueError, match=r"^n=9 must be at most 8\.$"):
+        validation.integer("n", 9, least=0, most=8)
+    for value in (float("inf"), float("nan"), 10**400):
+        with pytest.raises(ValueError, match="x"):
+            validation.positive("x", value)
+        with pytest.raises(ValueError, match="x"):
+            validation.fraction("x", value)

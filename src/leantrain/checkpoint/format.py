@@ -4,6 +4,7 @@ A checkpoint is a folder: ``tensors.safetensors``; ``state.json``, the tree with
 ``manifest.json`` with step, facts, and size and SHA-256 of the other two. The folder is there whole or not at all.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -94,7 +95,7 @@ def save(folder: Path, state: Tree, *, step: int, facts: dict[str, Any] | None =
         kept: set[int] = set()
         for number, other in _checkpoints(folder):
             if number > step or number in kept or len(kept) == keep:  # a later one is damaged, see above
-                os.replace(other, _aside(other, "gone"))  # at once, where removing it takes its time
+                _discard(other)
             else:
                 kept.add(number)
         _remove_leftovers(folder)
@@ -132,6 +133,15 @@ def load_latest(folder: Path, *, check: Callable[[dict[str, Any]], object] | Non
     if damaged:
         raise ValueError(f"No checkpoint is whole. {'; '.join(damaged)}. To start anew, empty {folder}.")
     return None
+
+
+def remove(folder: Path) -> None:
+    """Remove the checkpoints in ``folder``, and then the folder unless something else lies in it."""
+    for _, path in _checkpoints(folder):
+        _discard(path)
+    _remove_leftovers(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _read(path: Path) -> Checkpoint | str:
@@ -235,6 +245,12 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 def _aside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+def _discard(path: Path) -> None:
+    """Set a checkpoint aside for ``_remove_leftovers``; one stays in whose folder somebody else put a file."""
+    if {inside.name for inside in path.iterdir()} <= {TENSORS, STATE, MANIFEST}:
+        os.replace(path, _aside(path, "gone"))  # at once, where removing it takes its time
 
 
 def _remove_leftovers(folder: Path) -> None:

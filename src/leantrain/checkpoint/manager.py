@@ -5,7 +5,6 @@ Several ranks decide together at each step; rank 0 writes what all of them go on
 
 import contextlib
 import logging
-import shutil
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from leantrain.checkpoint.format import load_latest, save
+from leantrain.checkpoint.format import load_latest, remove, save
 from leantrain.distributed.process_group import Ranks
 
 Facts = dict[str, Any]
@@ -71,10 +70,8 @@ class Checkpoints:
                 "The run was on %d ranks and is on %d now: it goes on from its last whole epoch.", before, ranks.count
             )
         ranks.any(False)  # all have read, before one writes
-        if found and ranks.rank == 0:
-            for path in self.folder.glob("step-*"):
-                if path != found.path and found.path.parent != self.folder:
-                    shutil.rmtree(path)
+        if found and ranks.rank == 0 and found.path.parent != self.folder:  # those within its epoch are passed over
+            remove(self.folder)
         self._last = time.monotonic()
         self._step, self._kept = (found.step, found.step) if found else (0, None)
         return found.state if found else None
@@ -101,9 +98,13 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def finish(self) -> None:
-        """The run is finished and its result kept: the checkpoints go. Ends the process if SIGTERM came meanwhile."""
+        """The run is finished and its result kept: the checkpoints go, other files in their folder stay.
+
+        Ends the process if SIGTERM came meanwhile.
+        """
         if self._ranks is None or self._ranks.rank == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder / EPOCHS)
+            remove(self.folder)
         if self._terminated:
             raise SystemExit(TERMINATED)
 

@@ -13,10 +13,11 @@ try:
 
     from leantrain.cli import commands, errors
     from leantrain.cli.commands import console
-    from leantrain.cli.options import checked, configured, split
+    from leantrain.cli.options import checked, configured, home, split
     from leantrain.compare.config import CompareConfig
     from leantrain.train.config import TrainConfig
     from leantrain.train.session import under_torchrun
+    from leantrain.utils import validation
 except ModuleNotFoundError as error:  # the library alone does not need them
     raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error
 
@@ -44,7 +45,7 @@ def options(
 @configured(CompareConfig)
 def compare(
     given: dict[str, Any],
-    out: Annotated[Path, typer.Option(help="folder for results.json, report.html and the tables")],
+    out: Annotated[Path, typer.Option(callback=home, help="folder for results.json, report.html and the tables")],
     preset: Annotated[str | None, typer.Option(help="an experiment by name; a wrong one lists all")] = None,
     scale: Annotated[str | None, typer.Option(help="of the preset: here, for two CPU cores, or a share")] = None,
     only: Annotated[str | None, typer.Option(help="comparisons of the preset, between commas; by default all")] = None,
@@ -81,10 +82,12 @@ def estimate(
 @configured(TrainConfig)
 def train(
     given: dict[str, Any],
-    out: Annotated[Path, typer.Option(help="folder for run.json and model.safetensors")],
+    out: Annotated[Path, typer.Option(callback=home, help="folder for run.json and model.safetensors")],
     method: Annotated[str, typer.Option(help="one method; + composes: ids+adonis")] = "full",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    record: Annotated[Path | None, typer.Option(help="folder for a recording of what is selected; see replay")] = None,
+    seed: Annotated[int, typer.Option(help="of all that is drawn (>=0)")] = 0,
+    record: Annotated[
+        Path | None, typer.Option(callback=home, help="folder for a recording of what is selected; see replay")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted training")] = False,
 ) -> None:
     """Train one model with one method; on several GPUs or machines: torchrun ... -m leantrain train ..."""
@@ -94,14 +97,14 @@ def train(
     first = not under_torchrun() or os.environ["RANK"] == "0"
     console.quiet = not first
     with occupied(out) if first else contextlib.nullcontext():
-        commands.train(config, method, seed, out, record, resume, first)
+        commands.train(config, method, validation.integer("seed", seed, least=0), out, record, resume, first)
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for the results; an earlier demo there is replaced")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=home, help="folder for the results; an earlier demo there is replaced")
+    ] = Path("runs/demo"),
 ) -> None:
     """Compare nine methods on scikit-learn's digits with two seeds: the two-minute tour."""
     import torch
@@ -114,20 +117,12 @@ def demo(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="what `compare` was given as --out")],
+    folder: Annotated[Path, typer.Argument(callback=home, help="what `compare` was given as --out")],
+    data: Annotated[str | None, typer.Option(help="the data set again, as for `compare`, for pictures of it")] = None,
     show_class: Annotated[str | None, typer.Option(help="of which pictures are shown")] = None,
 ) -> None:
-    """Draw report.html again from the results in FOLDER, with pictures where the data is at hand."""
-    from leantrain.report import write
-    from leantrain.report.results import load
-
-    settings = load(folder).config
-    images = None
-    try:
-        images = commands.pictures(commands.read_data(settings))
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        console.print(f"No pictures: {error}", markup=False, highlight=False)
-    console.print(f"Report: {write(folder, images, show_class)}")
+    """Draw report.html again from the results in FOLDER."""
+    commands.report(folder, data, show_class)
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from leantrain.compare import CompareConfig
 
 console = Console()
+# What a data set is read with.
+READING = ("limit", "image_size", "test_limit", "condition", "condition_seed", "unreadable")
+RUN, MODEL = "run.json", "model.safetensors"
 
 
 def compare(config: "CompareConfig", out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -101,8 +104,10 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     from leantrain.utils.memory import describe as describe_parts
 
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoint_seconds)
-    if checkpoints.folder.exists() and not resume:
-        raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
+    ours = {"method": method, "seed": seed, "config": config.model_dump(mode="json")}
+    if _finished(out, ours, checkpoints.folder.exists(), resume):
+        console.print(f"{out} holds this training already, finished.", highlight=False, soft_wrap=True)
+        return
     data = read_data(config)
     console.print(f"Training images {foreseen(config, data.train)}.", highlight=False)
     epochs = iter(track(range(config.epochs), description=f"{method} on {data.name}", console=console))
@@ -133,12 +138,63 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     )
     if not first:
         return
-    facts = {"method": method, "seed": seed, "config": config.model_dump(mode="json")} | result.facts.model_dump()
-    write_json(out / "run.json", facts | {"environment": describe(config.device), "epochs_done": result.epochs})
+    facts = ours | result.facts.model_dump()
+    write_json(out / RUN, facts | {"environment": describe(config.device), "epochs_done": result.epochs})
     save = require_extra("safetensors.torch", "train").save_model
-    write_whole(out / "model.safetensors", lambda place: save(result.model, str(place)))
+    write_whole(out / MODEL, lambda place: save(result.model, str(place)))
     checkpoints.finish()
     console.print(f"Accuracy {100 * (result.facts.accuracy or 0):.2f} %. Written to {out}.", highlight=False)
+
+
+def _finished(out: Path, ours: dict[str, Any], interrupted: bool, resume: bool) -> bool:
+    """Whether ``out`` holds this very run, finished. ValueError where the run would overwrite what is there."""
+    from leantrain.compare.store import read_json
+    from leantrain.train.config import REMEDIES, TrainConfig, with_defaults
+
+    there = [name for name in (RUN, MODEL) if (out / name).exists()]
+    if not resume and interrupted:
+        raise ValueError(f"{out} holds an interrupted training. Pass --resume to go on with it, or another --out.")
+    if not resume and there:
+        raise ValueError(f"{out} holds a finished training ({', '.join(there)}). Give another --out.")
+    if not there:
+        return False
+    found = read_json(out / RUN) if RUN in there else {}
+    found = with_defaults(TrainConfig, found, ours) if isinstance(found, dict) else {}
+    for name, mine in ours.items():
+        other = found.get(name)
+        if name == "config" and isinstance(other, dict):
+            other, mine = ({k: v for k, v in values.items() if k not in REMEDIES} for values in (other, mine))
+        if other != mine:
+            raise ValueError(
+                f"{out} holds {', '.join(there)} of another run: its {name} is {other!r}. Give another --out."
+            )
+    return not interrupted and MODEL in there
+
+
+def report(folder: Path, data: str | None, show_class: str | None) -> None:
+    """The report of ``folder`` anew, with pictures of ``data`` if that is what the results were made on.
+
+    Results may come from anyone, and name any folder: only what the user names is opened.
+    """
+    from leantrain.compare.store import read_json
+    from leantrain.report import write
+    from leantrain.report.results import load
+    from leantrain.train.config import TrainConfig
+
+    settings, images = load(folder).config, None
+    if data is None:
+        said = f"No pictures. For those say where the data set is: --data {settings.get('data', 'parquet:DIR')}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    else:
+        known = {name: settings[name] for name in READING if name in settings}
+        found = read_data(checked(TrainConfig, known | {"data": data}, TrainConfig))
+        described = folder / "config.json"
+        if described.exists() and read_json(described).get("data") != found.fingerprint:
+            raise ValueError(
+                f"--data {data} is not what the results in {folder} were made on. Leave it out, or name that."
+            )
+        images = pictures(found)
+    console.print(f"Report: {write(folder, images, show_class)}", soft_wrap=True)
 
 
 def read_data(config: Any) -> Any:
@@ -146,9 +202,8 @@ def read_data(config: Any) -> Any:
     from leantrain.data import load
 
     settings = dict(config)
-    names = ("limit", "image_size", "test_limit", "condition", "condition_seed", "unreadable")
     with console.status(f"Reading {escape(str(settings['data']))} ..."):
-        return load(settings["data"], **{name: settings[name] for name in names if settings.get(name) is not None})
+        return load(settings["data"], **{name: settings[name] for name in READING if settings.get(name) is not None})
 
 
 def pictures(data: Any) -> Any:

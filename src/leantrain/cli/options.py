@@ -16,11 +16,24 @@ from rich.markup import escape
 from leantrain.train.config import SECTIONS, in_words, parse_yaml, read_yaml
 from leantrain.utils import validation
 
+MOST_THREADS = 4096
+
+
+def home(path: Path | None) -> Path | None:
+    """``path`` with ~ as the home folder: a shell leaves it alone in --out=~/runs."""
+    try:
+        return path and path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads that torch uses, by default all cores (>=1)", rich_help_panel="Machine")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="METHOD.SETTING=VALUE, adonis.sigma=1.5; repeatable")]
-ConfigFile = Annotated[Path | None, typer.Option(help="YAML with any of these settings; flags win over it")]
+ConfigFile = Annotated[
+    Path | None, typer.Option(callback=home, help="YAML with any of these settings; flags win over it")
+]
 
 
 def configured(
@@ -41,7 +54,7 @@ def configured(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(set_: Settings = None, config: ConfigFile = None, threads: Threads = None, **values: Any) -> None:
             if threads is not None:
-                torch.set_num_threads(validation.integer("threads", threads, least=1))
+                torch.set_num_threads(validation.integer("threads", threads, least=1, most=MOST_THREADS))
             words = {name: values.pop(name) for name in fields}
             flags = {name: _read(fields[name], word) for name, word in words.items() if word is not None}
             command(given=_given(flags, set_ or [], config), **values)

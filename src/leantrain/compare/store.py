@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from leantrain.checkpoint.format import remove
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.job import Job
 from leantrain.train.config import REMEDIES, with_defaults
@@ -61,11 +61,14 @@ class Store:
         known = folder / "config.json"
         if not known.exists() and folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
             raise ValueError(f"--out {folder} is not empty and holds no comparison of ours. Give another folder.")
-        if overwrite:
+        if overwrite and known.exists():
+            there = read_json(known)
+            if not (isinstance(there, dict) and isinstance(there.get("config"), dict)):
+                raise ValueError(f"{known} is no comparison's. Give another --out.")
             for path in [known, *folder.glob("runs/*.json"), *folder.glob("runs/*.npy")]:
                 path.unlink(missing_ok=True)
             for path in folder.glob("runs/*.checkpoints"):
-                shutil.rmtree(path, ignore_errors=True)
+                remove(path)
         if known.exists():
             self._check_same(read_json(known), described)
             if not resume:

@@ -159,7 +159,7 @@ def _fetched(make: Callable[[], Any], name: str, url: str) -> Any:
 
 
 def _read(file: str | Path, name: str, url: str) -> dict[str, Tensor]:
-    path = Path(file)
+    path = Path(file).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected the weights of {name}. Download {url} to there.")
     if path.suffix == ".safetensors":

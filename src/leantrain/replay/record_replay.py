@@ -242,4 +242,4 @@ def _method(selector: Selector) -> str:
 def _folder(path: Any) -> Path:
     if not isinstance(path, str | Path):
         raise TypeError(f"path={path!r} must be a folder, as str or Path, not {type(path).__name__}.")
-    return Path(path)
+    return Path(path).expanduser()

@@ -1,19 +1,20 @@
 """The configuration of a training, checked by pydantic. Shared by ``leantrain train`` and ``leantrain compare``."""
 
+import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from leantrain import methods, schedule
 from leantrain.data import conditions
-from leantrain.utils import untrusted_input
+from leantrain.utils import validation
+from leantrain.utils.yaml_text import parse_yaml, read_yaml
+
+__all__ = ["TrainConfig", "in_words", "parse_yaml", "read_yaml"]
 
 # What a run that stopped may be resumed with otherwise: the steps done before would have been the same.
 REMEDIES = {"nonfinite", "unreadable", "show_class"}
-YAML_BYTES, YAML_NODES, YAML_ITEM = 10**6, 10**5, 100  # bytes, items, letters; a configuration has a few dozen lines
-
 
 # Where the help of the commands begins a new panel; the fields up to the next belong to it.
 SECTIONS = {
@@ -39,8 +40,12 @@ class TrainConfig(BaseModel):
     condition_seed: int = Field(default=0, ge=0, description="of what the condition draws; the same for all runs")
     test_limit: int | None = Field(default=None, ge=1, description="use only that many test samples, classes balanced")
     model: str = Field(default="small", description="small, resnet18-32, torchvision:NAME, timm:NAME ...")
-    width: int | None = Field(default=None, ge=1, description="channels of the first stage, for the built-in models")
-    image_size: int | None = Field(default=None, ge=4, description="side in pixels; by default the data set's")
+    width: int | None = Field(
+        default=None, ge=1, le=65536, description="channels of the first stage, for the built-in models"
+    )
+    image_size: int | None = Field(
+        default=None, ge=4, le=16384, description="side in pixels; by default the data set's"
+    )
     epochs: int = Field(default=20, ge=1, description="epochs of full training")
     batch_size: int = Field(default=128, ge=1, description="samples a batch")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
@@ -61,13 +66,19 @@ class TrainConfig(BaseModel):
     resident: Literal["auto"] | bool = Field(
         default="auto", description="keep the images on the device; auto: if they fit"
     )
-    workers: int = Field(default=0, ge=0, description="DataLoader worker processes")
+    workers: int = Field(default=0, ge=0, le=1024, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="losses that are NaN or infinite")
     unreadable: Literal["raise", "skip"] = Field(default="raise", description="samples that cannot be read")
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
     evaluate: Literal["epoch", "end"] = Field(default="epoch", description="test after each epoch, or after the last")
     checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")
     settings: dict[str, dict[str, Any]] = Field(default={}, description="of the methods, by method name")
+
+    @field_validator("*")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        _check_numbers(value)
+        return value
 
     @field_validator("settings")
     @classmethod
@@ -103,57 +114,16 @@ def with_defaults(kind: type[TrainConfig], there: Any, here: dict[str, Any]) -> 
     return there | {"config": {name: defaults[name] for name in here["config"]} | there["config"]}
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. ValueError, naming the file, for anything else."""
-    try:
-        content = parse_yaml(untrusted_input.read(path, YAML_BYTES))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"--config {path} does not exist.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold settings by name, such as 'epochs: 20', not {type(content).__name__}.")
-    given = content.get("settings") or {}
-    if not isinstance(given, dict) or not all(isinstance(values, dict) for values in given.values()):
-        raise ValueError(
-            f"{path}: settings must hold values by method and setting, such as {{adonis: {{sigma: 1.5}}}}."
-        )
-    return content
-
-
-def parse_yaml(text: str) -> Any:
-    """The content of YAML text. ValueError for all else, too: nothing but plain values, nothing nested without end.
-
-    Aliases are allowed, but counted as often as they are used: written out, a few lines can be billions of items, or of
-    letters.
-    """
-    import yaml
-
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        untrusted_input.walk(node, _below, YAML_NODES)
-        content = loader.construct_document(node)
-    except RecursionError:
-        raise ValueError(f"it is nested deeper than {untrusted_input.DEPTH} levels") from None
-    except Exception as error:  # yaml.YAMLError; tags that their text does not fit raise nearly every type
-        raise ValueError(str(error) or type(error).__name__) from error
-    untrusted_input.walk(content, untrusted_input.plain_items)
-    str(content)  # ValueError for a number with more digits than Python prints
-    return content
-
-
-def _below(node: Any) -> Any:
-    """The nodes within one: keys and values of a mapping, items of a sequence. A long text counts as several."""
-    import yaml
-
-    if isinstance(node, yaml.ScalarNode):
-        return [None] * (len(node.value) // YAML_ITEM)
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else ()  # None: a piece of text
+def _check_numbers(value: Any, place: str = "") -> None:
+    """ValueError for a number within ``value`` that torch or JSON cannot hold."""
+    if isinstance(value, dict | list | tuple):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in pairs:
+            _check_numbers(part, f"{place}.{name}".lstrip("."))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place and f'{place}='}{value} must be finite.")
+    elif isinstance(value, int) and abs(value) > validation.LARGEST:
+        raise ValueError(f"{place and f'{place}='}{value} is more than an integer of 64 bits holds.")
 
 
 def in_words(error: ValidationError, fields: list[str]) -> str:

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+LARGEST = 2**63 - 1  # that torch's integers hold
+
 
 def fraction(name: str, value: Any, *, zero: bool = False, one: bool = True) -> float:
     """``value`` as a float within (0, 1]; ``zero`` and ``one`` say whether the ends belong to the range."""
@@ -29,13 +31,15 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
-def integer(name: str, value: Any, *, least: int) -> int:
-    """``value`` as an int that is at least ``least``."""
+def integer(name: str, value: Any, *, least: int, most: int = LARGEST) -> int:
+    """``value`` as an int from ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r} must be a whole number of at least {least}, not {type(value).__name__}.")
-    if value < least:
-        raise ValueError(f"{name}={value!r} must be at least {least}.")
-    return int(value)
+    number = int(value)
+    if not least <= number <= most:
+        bound = f"at least {least}" if number < least else f"at most {most:,}"
+        raise ValueError(f"{name}={value!r} must be {bound}.")
+    return number
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
@@ -51,7 +55,10 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
 def _real(name: str, value: Any, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} must be {expected}, not {type(value).__name__}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be {expected}, and is larger than any float.") from None
 
 
 def portion(ratio: float, total: int) -> int:

@@ -1,6 +1,5 @@
 """A preset run whole: its recordings, its comparisons, its tables of fixed-accuracy speed-ups."""
 
-import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from leantrain.compare.results import FULL, Results
 from leantrain.compare.runner import OnEpoch, compare
 from leantrain.compare.store import read_json
 from leantrain.data import ImageData
+from leantrain.replay import parquet_parts
 from leantrain.train.config import with_defaults
 from leantrain.train.facts import RunFacts
 from leantrain.train.trainer import train
@@ -181,15 +181,20 @@ def _speedups(table: Table, results: dict[str, Results]) -> dict[str, Any]:
 
 def _record(config: CompareConfig, method: str, data: ImageData, place: Path) -> float:
     """Make a recording unless it is there already, whole; returns what it took in seconds."""
-    done = place.with_suffix(".json")  # written last: its presence says finished
+    done = place.with_suffix(".json")  # written first, as the mark of ours, and last, with the seconds
     config = config.model_copy(update={"seeds": config.seeds[:1], "note": None})  # what it is made with
     wanted = {"method": method, "config": config.model_dump(mode="json"), "data": data.fingerprint}
     if done.exists():
         found = read_json(done)
-        if with_defaults(CompareConfig, found.get("made"), wanted) == wanted:
+        if with_defaults(CompareConfig, found.get("made"), wanted) != wanted:
+            raise ValueError(f"{place} holds a recording of another configuration. Give another --out.")
+        if found["seconds"] is not None:
             return float(found["seconds"])
-        raise ValueError(f"{place} holds a recording of another configuration. Give another --out.")
-    shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
+        for part in parquet_parts.parts(place).values():  # of a run that was interrupted
+            part.unlink()
+    elif place.exists() and any(place.iterdir()):
+        raise ValueError(f"{place} is not empty, and this experiment did not fill it. Give another --out.")
+    write_json(done, {"made": wanted, "seconds": None})
     result = train(config, data, method, config.seeds[0], record=place, evaluate=False)
     write_json(done, {"made": wanted, "seconds": result.facts.total_seconds})
     return result.facts.total_seconds
