@@ -22,7 +22,7 @@ FLAGS = {
     "estimate": f"{TRAINING} --methods --seconds",
     "train": f"{TRAINING} --out --method --seed --record --resume",
     "demo": "--out",
-    "report": "--show-class",
+    "report": "--data --show-class",
 }
 
 

@@ -27,7 +27,6 @@ from leantrain.utils.yaml_text import parse_yaml, read_yaml
         ("no", False),
         ("~", None),
         ("1:30", "1:30"),
-        ("2026-01-31", "2026-01-31"),
         ("1e", "1e"),
         ("1__0", "1__0"),
         ("inf", "inf"),

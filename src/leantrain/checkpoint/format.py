@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -63,7 +64,7 @@ def save(folder: Path, state: Tree, *, step: int, facts: dict[str, Any] | None =
         ValueError: they are too large or nested too deep; or a whole checkpoint of a later step is there.
         OSError: it could not be written. The checkpoints before it are whole.
     """
-    library, step, keep = _safetensors(), integer("step", step, least=0), integer("keep", keep, least=1)
+    library, step, keep = _safetensors(), integer("step", step, least=0, most=math.inf), integer("keep", keep, least=1)
     if not isinstance(facts, dict | None):
         raise TypeError(f"facts={facts!r} must be a dict, not {type(facts).__name__}.")
     tensors: dict[str, Tensor] = {}

@@ -31,7 +31,7 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
-def integer(name: str, value: Any, *, least: int, most: int = LARGEST) -> int:
+def integer(name: str, value: Any, *, least: int, most: float = LARGEST) -> int:
     """``value`` as an int from ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r} must be a whole number of at least {least}, not {type(value).__name__}.")

@@ -9,7 +9,7 @@ import yaml
 from leantrain.utils import untrusted_input
 
 YAML_BYTES, YAML_NODES, YAML_ITEM = 10**6, 10**5, 100  # bytes, items, letters; a configuration has a few dozen lines
-INT, FLOAT, TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 DIGITS = r"[0-9]+(_[0-9]+)*"
 BASES = {"0x": 16, "0o": 8, "0b": 2}
 
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """The content of YAML text. ValueError for all else, too: nothing but plain values, nothing nested without end.
 
-    Numbers are those of YAML 1.2: ``1e-4`` is one, 010 is ten; 1:30 and 2026-01-31 are text. A key given twice is
+    Numbers are those of YAML 1.2: ``1e-4`` is one, 010 is ten; 1:30 is text. A key given twice is
     refused. Aliases are allowed, but counted as often as they are used: written out, a few lines can be billions of
     items, or of letters.
     """
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's, which follows YAML 1.1, with the numbers of YAML 1.2."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML looks for a dict
-        first: [rule for rule in rules if rule[0] not in (INT, FLOAT, TIMESTAMP)]
+        first: [rule for rule in rules if rule[0] not in (INT, FLOAT)]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
