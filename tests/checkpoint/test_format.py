@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from leantrain.checkpoint import format
-from leantrain.checkpoint.format import Checkpoint, load_latest, save
+from leantrain.checkpoint.format import Checkpoint, load_latest, remove, save
 from leantrain.checkpoint.tree_json import DEPTH, DTYPES, Tree
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
@@ -785,3 +785,18 @@ def test_an_install_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for call in (lambda: save(tmp_path, 1, step=1), lambda: load_latest(tmp_path)):
         with pytest.raises(ImportError, match=r'pip install "leantrain\[train\]"'):
             call()
+
+
+def test_a_checkpoint_in_whose_folder_somebody_else_put_a_file_stays(tmp_path):
+    for step in (1, 2):
+        save(tmp_path, {"a": step}, step=step)
+    (tmp_path / "step-000000001" / "notes.txt").write_text("mine")
+    for step in (3, 4):
+        save(tmp_path, {"a": step}, step=step)
+    assert {path.name for path in tmp_path.iterdir()} == {f"step-00000000{step}" for step in (1, 3, 4)}
+    remove(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+    assert (tmp_path / "step-000000001" / "notes.txt").read_text() == "mine"
+    (tmp_path / "step-000000001" / "notes.txt").unlink()
+    remove(tmp_path)
+    assert not tmp_path.exists()
