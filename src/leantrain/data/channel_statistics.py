@@ -1,7 +1,5 @@
 """Mean and standard deviation of the pixels, from the literature where the data set is known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ A condition is text: ``NAME=VALUE``, several joined by ``+`` and applied from le
 is. N: samples before a change, C: classes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import math
@@ -134,6 +132,7 @@ def long_tail(data: ImageData, ratio: float, rng: torch.Generator) -> _Change:
 class _Kind(NamedTuple):
     make: Callable[[ImageData, float, torch.Generator], _Change]
     value: Callable[[str, float], float]  # gives it back, or says what is wrong with it
+    example: str
 
 
 def _share(name: str, value: float) -> float:
@@ -159,10 +158,10 @@ def _ratio(name: str, value: float) -> float:
 
 
 _CHANGES = {
-    "noise": _Kind(noise, _share),
-    "redundant": _Kind(redundant, _copies),
-    "repeated": _Kind(repeated, _part),
-    "long-tail": _Kind(long_tail, _ratio),
+    "noise": _Kind(noise, _share, "noise=0.2"),
+    "redundant": _Kind(redundant, _copies, "redundant=4"),
+    "repeated": _Kind(repeated, _part, "repeated=0.1"),
+    "long-tail": _Kind(long_tail, _ratio, "long-tail=10"),
 }
 
 
@@ -178,15 +177,13 @@ def _parse(condition: str) -> list[tuple[str, float]]:
             raise ValueError(f"condition {condition!r}: clean stands alone and takes no value.")
         if name in dict(parts):
             raise ValueError(f"condition {condition!r} names {name} twice.")
+        kind = _CHANGES[name]
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"condition {text.strip()!r} must read {name}=NUMBER, such as {_EXAMPLE[name]}.") from None
-        parts.append((name, _CHANGES[name].value(name, number)))
+            raise ValueError(f"condition {text.strip()!r} must read {name}=NUMBER, such as {kind.example}.") from None
+        parts.append((name, kind.value(name, number)))
     return parts
-
-
-_EXAMPLE = {"noise": "noise=0.2", "redundant": "redundant=4", "repeated": "repeated=0.1", "long-tail": "long-tail=10"}
 
 
 class JitteredDataset(LazyDataset):

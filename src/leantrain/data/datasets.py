@@ -1,7 +1,5 @@
 """What every reader returns."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

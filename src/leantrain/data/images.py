@@ -3,8 +3,6 @@
 Letters: N data set, B batch, C channels, H W height and width in pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +35,7 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
         """A whole batch with one copy; torch's DataLoader calls it when it is there."""
         return list(zip(self.images[indices].unbind(), self.targets[indices].tolist(), strict=True))
 
-    def rows(self, rows: Tensor) -> ArrayDataset:
+    def rows(self, rows: Tensor) -> "ArrayDataset":
         """The samples at ``rows`` (M,), in that order."""
         return ArrayDataset(self.images[rows], self.targets[rows])
 
@@ -64,7 +62,7 @@ class LazyDataset(Dataset[tuple[Tensor, int]]):
         image = decode(self.sources[index], self.names[index], size=self.size, mode="RGB")
         return image, int(self.targets[index])
 
-    def rows(self, rows: Tensor) -> LazyDataset:
+    def rows(self, rows: Tensor) -> "LazyDataset":
         """The samples at ``rows`` (M,), in that order."""
         places = rows.tolist()
         sources = [self.sources[i] for i in places]

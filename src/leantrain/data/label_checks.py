@@ -1,7 +1,5 @@
 """Checks of labels, and the class-balanced choice behind ``limit``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

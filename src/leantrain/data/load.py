@@ -1,7 +1,5 @@
 """Readers of image data sets: one function, one kind of result, whatever the format on disk."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Images that cannot be read: an error that names the first and the way out, or left out with a warning."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from typing import Literal

@@ -15,12 +15,17 @@ TABLE, GROWTH = 2**29, 20  # bytes: so many unpacked, or so many times the file
 
 
 def read(path: Path, most: int = TEXT) -> str:
-    """The UTF-8 text of a file. ValueError above ``most`` bytes, and for what is no file: a pipe would never end."""
+    """The UTF-8 text of a file; otherwise as ``read_bytes``."""
+    return read_bytes(path, most).decode("utf-8")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a file. ValueError above ``most`` bytes, and for what is no file: a pipe would never end."""
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")
     if path.stat().st_size > most:
         raise ValueError(f"it is larger than {most:,} bytes")
-    return path.read_bytes().decode("utf-8")
+    return path.read_bytes()
 
 
 def read_json(path: Path) -> Any:

@@ -5,8 +5,6 @@ knows four names and replaces all of them by inert stand-ins: nothing of NumPy, 
 the instructions are read without being followed: some would fill the memory.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import pickletools
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from leantrain.data.datasets import ImageData, from_arrays
+from leantrain.utils import untrusted_input
 
 _PIXELS = 3 * 32 * 32
 _MOST_BYTES = 2**29  # of a file; the largest of CIFAR's has 150 MB
@@ -86,11 +85,7 @@ def _names(path: Path, key: str) -> Sequence[str]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
-        raw = path.read_bytes()
+        raw = untrusted_input.read_bytes(path, _MOST_BYTES)
         _scan(raw)
         content = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
     except FileNotFoundError as error:

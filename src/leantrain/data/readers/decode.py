@@ -3,8 +3,6 @@
 Pillow decodes in C without the interpreter lock, so a pool of threads keeps all cores busy.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import threading
@@ -126,7 +124,7 @@ def dimensions(source: Path | bytes, name: str) -> tuple[int, int]:
     return _open(source, name).size
 
 
-def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: int | None = None) -> Image:
+def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: int | None = None) -> "Image":
     """An image, its header read; and its pixels if ``load``, which holds back others while this one is large."""
     pil = require_extra("PIL.Image", "train")
     name = name if name.isprintable() else ascii(name)
@@ -160,14 +158,14 @@ def _open(source: Path | bytes, name: str, load: ExitStack | None = None, side: 
     return opened
 
 
-def _pixels(image: Image) -> int:
+def _pixels(image: "Image") -> int:
     """What decoding holds in memory: a TIFF's tile whole, even where the image is smaller; a copy of what is turned."""
     tags = getattr(image, "tag_v2", {})
     pixels = max(image.width * image.height, int(tags.get(322, 0)) * int(tags.get(323, 0)))
     return pixels * 2 if image.mode in _COPIED or tags.get(274, 1) != 1 else pixels
 
 
-def _fit(image: Image, size: int) -> Image:
+def _fit(image: "Image", size: int) -> "Image":
     """The central square, resized to ``size``, bilinear with antialiasing.
 
     Cropping first bounds the memory: resizing the shorter side of a 1 x 1,000,000 image would not.

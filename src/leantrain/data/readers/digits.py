@@ -1,7 +1,5 @@
 """The handwritten digits that scikit-learn brings along: 1,797 grey 8x8 images, no download."""
 
-from __future__ import annotations
-
 import torch
 
 from leantrain.data.datasets import ImageData, from_arrays

@@ -1,7 +1,5 @@
 """Encoded images (files, or bytes from a table): small ones into memory, large ones decoded on demand."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ class Encoded:
     targets: Tensor
     where: str
 
-    def take(self, rows: Tensor) -> Encoded:
+    def take(self, rows: Tensor) -> "Encoded":
         """The samples at ``rows``, (n,) int64."""
         picked: list[int] = rows.tolist()
         sources, names = [self.sources[i] for i in picked], [self.names[i] for i in picked]

@@ -1,7 +1,5 @@
 """Image folders: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val), as torchvision's ImageFolder."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import Counter

@@ -4,8 +4,6 @@ An image column is a struct of ``bytes`` and ``path`` (or plain binary); labels 
 ``features`` in the schema's metadata, or strings, as a dictionary too.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The Parquet files that make up a split: one file, or the shards of one set, all of them and each once."""
 
-from __future__ import annotations
-
 import re
 from itertools import islice
 from pathlib import Path
