@@ -4,9 +4,10 @@ import contextlib
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from leantrain.checkpoint.manager import Checkpoints
 from leantrain.compare.config import CompareConfig
@@ -151,8 +152,6 @@ def _finished(
 
 def _write_metrics(path: Path, done: dict[Job, StoredRun], data: ImageData) -> None:
     """A row an epoch of each run."""
-    import pyarrow as pa
-
     planned = {"planned": len(data.targets)}
     _write(
         path, pa.Table.from_pylist([job.head | planned | row | job.head for job in done for row in done[job].epochs])
@@ -161,8 +160,6 @@ def _write_metrics(path: Path, done: dict[Job, StoredRun], data: ImageData) -> N
 
 def _write_counts(path: Path, done: dict[Job, StoredRun], data: ImageData) -> None:
     """A row a sample of each method's run."""
-    import pyarrow as pa
-
     count, tables = len(data.targets), []
     for job, run in done.items():
         if job.control_for is None and "trained" in run.samples:
@@ -175,7 +172,5 @@ def _write_counts(path: Path, done: dict[Job, StoredRun], data: ImageData) -> No
     _write(path, pa.concat_tables(tables, promote_options="default") if tables else pa.table({}))
 
 
-def _write(path: Path, table: Any) -> None:
-    import pyarrow.parquet as pq
-
+def _write(path: Path, table: pa.Table) -> None:
     write_whole(path, lambda place: pq.write_table(table, place, compression="zstd"))

@@ -105,17 +105,10 @@ def _timm(name: str, classes: int, channels: int, image_size: int) -> nn.Module:
 
 def _replace_first_conv(model: nn.Module, channels: int) -> None:
     """Give the first convolution ``channels`` inputs; torchvision's constructors have no setting for it."""
-    name, old = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        old.kernel_size,  # pyright: ignore[reportArgumentType]
-        old.stride,  # pyright: ignore[reportArgumentType]
-        old.padding,  # pyright: ignore[reportArgumentType]
-        bias=old.bias is not None,
-    )
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, new)
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first.in_channels = channels
+    first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+    first.reset_parameters()
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

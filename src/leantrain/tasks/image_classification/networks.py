@@ -17,34 +17,30 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_conv_bn(inputs, width, 3, stride), nn.ReLU(inplace=True), *_conv_bn(width, width, 3)
-        )
-        self.shortcut = _shortcut(inputs, width, stride)
+        outputs = width * self.expansion
+        self.body = self._body(inputs, width, outputs, stride)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def _body(self, inputs: int, width: int, outputs: int, stride: int) -> nn.Module:
+        return nn.Sequential(*_conv_bn(inputs, width, 3, stride), nn.ReLU(inplace=True), *_conv_bn(width, outputs, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(BasicBlock):
     """1x1, 3x3 (which carries the stride), 1x1 with a shortcut; four times wider outside than inside."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        outputs = width * self.expansion
-        self.body = nn.Sequential(
+    def _body(self, inputs: int, width: int, outputs: int, stride: int) -> nn.Module:
+        return nn.Sequential(
             *_conv_bn(inputs, width, 1),
             nn.ReLU(inplace=True),
             *_conv_bn(width, width, 3, stride),
             nn.ReLU(inplace=True),
             *_conv_bn(width, outputs, 1),
         )
-        self.shortcut = _shortcut(inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 
 class ResNet(nn.Module):
@@ -58,7 +54,7 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[BasicBlock],
         depths: Sequence[int],
         widths: Sequence[int],
         strides: Sequence[int],
@@ -143,13 +139,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Identity() if same else nn.Sequential(*_conv_bn(inputs, outputs, 1, stride))
 
 
-def resnet32(
-    block: type[BasicBlock] | type[Bottleneck],
-    depths: Sequence[int],
-    classes: int,
-    channels: int,
-    width: int = 64,
-) -> nn.Module:
+def resnet32(block: type[BasicBlock], depths: Sequence[int], classes: int, channels: int, width: int = 64) -> nn.Module:
     widths = [width, 2 * width, 4 * width, 8 * width]
     return ResNet(block, depths, widths, (1, 2, 2, 2), (width, 1), classes, channels)
 
