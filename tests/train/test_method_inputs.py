@@ -102,9 +102,9 @@ def test_a_method_says_itself_what_it_is_to_be_given(digits, monkeypatch):
     result = train(settings, digits, "latest", seed=0)
     facts = result.facts
     assert result.trained.tolist() == [0] * 60 + [4] * 90
-    assert facts["aside"] == {"forward": 2 * 150, "backward": 2 * 150}
-    assert facts["backward_samples"] == 2 * 150 + 4 * 90
-    assert facts["settings"] == {"probe_epochs": 2, "prune_ratio": 0.4}
+    assert facts.aside.model_dump() == {"forward": 2 * 150, "backward": 2 * 150}
+    assert facts.backward_samples == 2 * 150 + 4 * 90
+    assert facts.settings == {"probe_epochs": 2, "prune_ratio": 0.4}
 
 
 def test_no_holdout_model_saw_the_sample_that_it_judges(digits, monkeypatch):
