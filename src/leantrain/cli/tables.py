@@ -10,10 +10,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from leantrain.compare.config import CompareConfig
-from leantrain.compare.runner import Job, jobs
+from leantrain.compare.job import Job, jobs
+from leantrain.compare.results import BEATS, LOSES, NOISE
 from leantrain.data.conditions import unbalanced
 
-COLOURS = {"beats control": "green", "loses to control": "red", "within noise": "yellow"}
+COLOURS = {BEATS: "green", LOSES: "red", NOISE: "yellow"}
+SIGNS = {BEATS: " ▲", LOSES: " ▼"}
 CONTROL_SHARE = 0.7  # of full training's epochs: a guess for the bar until the methods' times are known
 
 
@@ -157,24 +159,30 @@ def matrix(study: dict[str, Any], width: int = 120) -> Table:
 
 
 def _matrix(found: dict[str, Any], stacked: bool) -> Table:
-    shown = Table(title="Ahead of the equal-time control in p.p., by condition", title_justify="left")
-    shown.caption = "± 95 % interval over seeds; ▲ beats its control, ▼ loses to it, others are within noise."
-    shown.caption_justify = "left"
-    shown.add_column("method", no_wrap=True)
+    shown = _by_method(
+        "Ahead of the equal-time control in p.p., by condition",
+        "± 95 % interval over seeds; ▲ beats its control, ▼ loses to it, others are within noise.",
+    )
     for name in found:
         shown.add_column(name, justify="right", overflow="fold")
-    signs = {"beats control": " ▲", "loses to control": " ▼"}
     methods = dict.fromkeys(row["method"] for column in found.values() for row in column["rows"])
     for method in [name for name in methods if name != "full"]:
         cells = []
         for column in found.values():
             row = next((row for row in column["rows"] if row["method"] == method), {})
             lead, noise = row.get("control_accuracy_pp_ahead"), row.get("noise_pp")
-            sign = signs.get(row.get("verdict", ""), "")
+            sign = SIGNS.get(row.get("verdict", ""), "")
             spread = "" if noise is None else f"± {noise:.2f}"
             cells.append(f"{_ahead(lead, None)}{sign}\n{spread}" if stacked else _ahead(lead, noise) + sign)
         shown.add_row(method, *cells)
     return shown
+
+
+def _by_method(title: str, caption: str) -> Table:
+    """A table without columns as yet but that of the methods' names."""
+    begun = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    begun.add_column("method", no_wrap=True)
+    return begun
 
 
 def tables(study: dict[str, Any]) -> list[Table]:
@@ -184,9 +192,7 @@ def tables(study: dict[str, Any]) -> list[Table]:
 
 def _figures(table: dict[str, Any]) -> Table:
     """Figures of the summary, each as ours / the source's, and what our control says."""
-    drawn = Table(title=table["title"], title_justify="left", caption_justify="left")
-    drawn.caption = "ours / printed in the source; ahead: of the equal-time control, in p.p."
-    drawn.add_column("method", no_wrap=True)
+    drawn = _by_method(table["title"], "ours / printed in the source; ahead: of the equal-time control, in p.p.")
     for heading in (*table["figures"], "ahead"):
         drawn.add_column(heading, justify="right")
     drawn.add_column("verdict")
@@ -203,13 +209,10 @@ def _number(value: float | None) -> str:
 
 def _speedups(table: dict[str, Any]) -> Table:
     """Fixed-accuracy speed-ups: ours, the equal-time control's, the source's."""
-    drawn = Table(
-        title=f"Fixed-accuracy speed-up by {table['title']}",
-        title_justify="left",
-        caption="ours (equal-time control's; printed in the source), over full training",
-        caption_justify="left",
+    drawn = _by_method(
+        f"Fixed-accuracy speed-up by {table['title']}",
+        "ours (equal-time control's; printed in the source), over full training",
     )
-    drawn.add_column("method", no_wrap=True)
     for column, level in table["accuracy"].items():
         drawn.add_column(f"{column}\nat {100 * level:.1f} %", justify="right")
     for row, cells in table["rows"].items():

@@ -15,6 +15,8 @@ SCHEMA = 1
 FILE = "results.json"
 FIRST = {"method", "seed", "control_for", "budget", "share"}  # of a run's facts, for who reads the file
 FULL, LINE = "full", "line"  # the baseline; in a run's ``control_for``: it serves every method
+BEATS, NOISE, LOSES = "beats control", "within noise", "loses to control"  # verdicts
+UNKNOWN = "one seed: noise unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,10 @@ class Results:
             if run.control_for == LINE:
                 found.setdefault(run.epochs, []).append(run)
         return [found[epochs] for epochs in sorted(found)]
+
+    def all_controls(self) -> list[list[RunFacts]]:
+        """Those of ``line`` and of every method, each the seeds of one control."""
+        return [runs for runs in (*self.line(), *map(self.controls, self.methods)) if runs]
 
     def value(self, method: str, key: str) -> float | None:
         """A number of the summary row of ``method``; None where it is null, absent or not finite."""

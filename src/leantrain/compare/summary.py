@@ -10,7 +10,7 @@ from typing import Any
 
 from leantrain.compare.controls import control, share, stopped
 from leantrain.compare.costs import modelled_seconds, of, own, pooled_costs
-from leantrain.compare.results import FULL
+from leantrain.compare.results import BEATS, FULL, LOSES, NOISE, UNKNOWN
 from leantrain.compare.significance import holm, paired
 from leantrain.train.facts import RunFacts
 
@@ -19,7 +19,6 @@ Row = dict[str, Any]
 LEVEL = 0.05  # of a false verdict among all of a comparison
 UNBALANCED = 1.5  # the largest class over the smallest; below it, none is rare
 PAIRED_FROM = 3  # seeds; from two, a spread of one method's own says next to nothing
-UNKNOWN = "one seed: noise unknown"
 
 
 def summarise(runs: list[RunFacts], methods: list[str], budgets: Sequence[str] = ("time",)) -> list[Row]:
@@ -134,8 +133,8 @@ def verdict(lead: float | None, noise: float | None) -> str | None:
     if noise is None:
         return UNKNOWN
     if abs(lead) <= noise:
-        return "within noise"
-    return "beats control" if lead > 0 else "loses to control"
+        return NOISE
+    return BEATS if lead > 0 else LOSES
 
 
 def _row(method: str, runs: list[RunFacts]) -> Row:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from leantrain.compare.results import FULL, Results
+from leantrain.compare.results import BEATS, FULL, LOSES, NOISE, UNKNOWN, Results
 from leantrain.data.conditions import unbalanced
 from leantrain.report.results import mean_std
-from leantrain.report.verdict import BEATS, LOSES, NOISE, UNKNOWN, noise
+from leantrain.report.verdict import noise
 
 DASH = "–"
 BADGES = {BEATS: ("beats", "▲"), NOISE: ("noise", "●"), LOSES: ("loses", "▼"), UNKNOWN: ("unknown", "?")}

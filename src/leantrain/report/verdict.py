@@ -1,9 +1,7 @@
 """What the comparison says, in words a reader can check against the table."""
 
-from leantrain.compare.results import FULL, Results
+from leantrain.compare.results import BEATS, FULL, LOSES, NOISE, Results
 
-BEATS, NOISE, LOSES = "beats control", "within noise", "loses to control"
-UNKNOWN = "one seed: noise unknown"
 CLAIM = "beat training for fewer epochs in the same time"
 RANDOM = frozenset({"rs2", "rpc", "rpd", "randompb"})  # choose at random: whatever they win is not the choice's doing
 

@@ -79,7 +79,7 @@ def _close_up(results: Results, figure: Figure, height: float) -> None:
     handles = [
         Line2D([], [], **look[m].line(), linewidth=1.7, label=look[m].label) for m in results.methods if m in near
     ]
-    if any(_all_controls(results)):
+    if results.all_controls():
         handles.append(Line2D([], [], color=CONTROL, ls=":", marker="o", mfc="white", label="equal-time controls"))
     columns = math.ceil(len(handles) / 21)
     space = columns * (0.65 + 0.085 * max(len(str(handle.get_label())) for handle in handles))
@@ -112,14 +112,10 @@ def _ends(runs: list[RunFacts]) -> tuple[float, float]:
 
 def _controls(results: Results, axes: Axes) -> None:
     """The ends of the control runs, joined: what plain training reaches when it is stopped earlier."""
-    ends = [_ends(runs) for runs in _all_controls(results) if runs]
+    ends = [_ends(runs) for runs in results.all_controls()]
     if ends:
         x, y = np.array(sorted(ends)).T
         axes.plot(x, y, color=CONTROL, ls=":", lw=1.2, marker="o", mfc="white", mec=CONTROL, ms=5, zorder=2.5)
-
-
-def _all_controls(results: Results) -> list[list[RunFacts]]:
-    return [*results.line(), *map(results.controls, results.methods)]
 
 
 def _window(results: Results, full: float) -> tuple[float, float]:

@@ -21,10 +21,9 @@ def control_curve(results: Results) -> np.ndarray:
     full = results.of(FULL)
     epochs, accuracy = (np.mean([(run.epochs, run.accuracy) for run in full], axis=0)).tolist()
     points = [(1.0, 0.0)]
-    for runs in [*results.line(), *map(results.controls, results.methods)]:
-        if runs:
-            own_epochs, own_accuracy = np.mean([(run.epochs, run.accuracy) for run in runs], axis=0).tolist()
-            points.append((epochs / own_epochs, 100 * (accuracy - own_accuracy)))
+    for runs in results.all_controls():
+        own_epochs, own_accuracy = np.mean([(run.epochs, run.accuracy) for run in runs], axis=0).tolist()
+        points.append((epochs / own_epochs, 100 * (accuracy - own_accuracy)))
     return np.array(sorted(points), dtype=np.float64)
 
 
