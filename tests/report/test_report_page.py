@@ -16,6 +16,8 @@ import synthetic
 from PIL import Image
 
 from leantrain import report
+from leantrain.methods import METHODS
+from leantrain.report.verdict import RANDOM
 
 COLUMNS = ["accuracy", "drop", "boost", "boost_with", "to_5pp", "work", "selecting", "control", "ahead"]
 
@@ -267,3 +269,7 @@ def test_verdicts_are_seen_without_scrolling(tmp_path: Path, width: int) -> None
     seen = {colour for _, colour in Image.open(shot).convert("RGB").getcolors(1 << 24)}
     for badge in ("e1f3ea", "fdebe3"):  # beats, loses
         assert tuple(bytes.fromhex(badge)) in seen
+
+
+def test_methods_that_choose_at_random_are_known_by_their_names() -> None:
+    assert METHODS.keys() >= RANDOM

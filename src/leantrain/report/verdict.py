@@ -3,7 +3,7 @@
 from leantrain.compare.results import BEATS, FULL, LOSES, NOISE, Results
 
 CLAIM = "beat training for fewer epochs in the same time"
-RANDOM = frozenset({"rs2", "rpc", "rpd", "randompb"})  # choose at random: whatever they win is not the choice's doing
+RANDOM = frozenset({"rs2", "rpc", "rpd", "random-pb"})  # choose at random: whatever they win is not the choice's doing
 
 
 def sentences(results: Results) -> tuple[str, str]:
