@@ -68,12 +68,14 @@ def test_an_epoch_without_a_batch_warns() -> None:
     assert [len(batch) for batch in run_epoch(loader)] == [30, 10]
 
 
-def test_a_short_pass_of_a_large_batch_sampler_is_rebatched() -> None:
+def test_batches_of_ones_own_lose_samples_and_never_mix() -> None:
     own = [[*range(10)], [*range(10, 13)], [*range(13, 40)]]
     loader = wrapped(RPD(keep_ratio=0.9), batch_sampler=own)
     batches = run_epoch(loader)
     assert sorted(flat(batches)) == loader.ledger.trained.nonzero().flatten().tolist()
-    assert [len(batch) for batch in batches] == [27, 9]
+    assert len(flat(batches)) == 36
+    kept = set(flat(batches))
+    assert batches == [wanted for batch in own if (wanted := [index for index in batch if index in kept])]
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"drop_last": True}])

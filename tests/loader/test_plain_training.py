@@ -127,7 +127,14 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     loader: Any = DataLoader(dataset, **options)
     if selector is not None:
-        loader = wrap(loader, selector, epochs=EPOCHS, score=lambda batch: pytest.fail("nothing to score"))
+        scored = []  # a scoring function is tried on the first batch, and not asked again here
+
+        def score(batch: Any) -> Tensor:
+            scored.append(1)
+            assert len(scored) == 1, "nothing to score"
+            return torch.zeros(len(read(batch)[1]))
+
+        loader = wrap(loader, selector, epochs=EPOCHS, score=score)
     facts: list[Tensor] = []
     for _ in range(EPOCHS):
         for batch in loader:

@@ -31,8 +31,11 @@ class Plan:
     lr_factor: float = 1.0
     refresh: Tensor | None = None
 
-    def check(self, who: str, run: Run, epoch: int) -> None:
-        """ValueError when the plan of ``who`` does not fit the run; a warning when it is too small for a batch."""
+    def check(self, who: str, run: Run, epoch: int, pool: int) -> None:
+        """ValueError when the plan of ``who`` over ``pool`` samples does not fit the run.
+
+        A warning when it is too small for a batch.
+        """
         if self.batch_sizes is not None:
             sizes = self.batch_sizes
             if sum(sizes) != len(self.indices) or min(sizes, default=1) < 1:
@@ -44,7 +47,7 @@ class Plan:
         low, high = int(self.indices.min()), int(self.indices.max())
         if low < 0 or high >= run.size:
             raise ValueError(f"{who} plans indices {low} to {high}; the data set has 0 to {run.size - 1}.")
-        if len(self.indices) < run.batch_size <= run.size:
+        if len(self.indices) < run.batch_size <= pool:
             message = (
                 f"{who} selects {len(self.indices)} samples, fewer than one batch of {run.batch_size}. Select more, or "
                 "use a smaller batch."

@@ -21,22 +21,28 @@ class Presented:
     Args:
         run_through: number of the iterator that gave it.
         epoch: in which it was given.
+        parts: (B,) int64 of each rank.
         indices: (B,) int64, this rank's samples.
-        of: samples of all ranks.
         weights: (B,) of their losses, None for 1.
     """
 
     run_through: int
     epoch: int
+    parts: list[Tensor]
     indices: Tensor
-    of: int
     weights: Tensor | None
+    graded: bool = False  # whether losses with a gradient came
     told: Tensor = field(init=False)  # (B,) bool, whose losses came
     left: int = field(init=False)  # samples whose losses did not
 
     def __post_init__(self) -> None:
         self.told = torch.zeros(len(self.indices), dtype=torch.bool)
         self.left = len(self.indices)
+
+    @property
+    def of(self) -> int:
+        """Samples of all ranks."""
+        return sum(map(len, self.parts))
 
     @property
     def untouched(self) -> bool:
@@ -66,9 +72,18 @@ class Places:
     trained: int
     steps: int
 
-    def mark(self) -> None:
+    def check_gradient(self, graded: bool) -> None:
+        """RuntimeError for losses without gradient of batches whose own, with one, were told before."""
+        if not graded and not bool(self.first.any()) and all(batch.graded for batch, _ in self.parts):
+            raise RuntimeError(
+                "reduce(losses) was given losses without gradient for a batch that was trained on already: is it a "
+                "validation batch? Average those by losses.mean()."
+            )
+
+    def mark(self, graded: bool) -> None:
         """The losses came: what is told of these samples from now on is told again."""
         for batch, positions in self.parts:
+            batch.graded = batch.graded or graded
             batch.told[positions] = True
             batch.left = len(batch.told) - int(batch.told.sum())
 
@@ -81,24 +96,47 @@ class Presentations:
 
     Attributes:
         newest: the batch handed out last; None before the first.
+        over: whether the pass that gave it is over.
     """
 
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
         self.newest: Presented | None = None
+        self.over = False
+        self._pass = 0
         self._batches: deque[Presented] = deque(maxlen=MOST)
+
+    def start(self, run_through: int) -> None:
+        """A new pass begins."""
+        self._pass = run_through
+
+    @property
+    def untold(self) -> list[Presented]:
+        """The batches of the running pass, oldest first, that came after the newest one of which losses were told."""
+        found: list[Presented] = []
+        for batch in reversed(self._batches):
+            if batch.run_through != self._pass or not batch.untouched:
+                break
+            found.append(batch)
+        return found[::-1]
 
     def add(self, batch: Presented) -> None:
         """``batch`` is handed out now."""
         while len(self._batches) >= LEAST and not self._batches[0].left:
             self._batches.popleft()
-        self.newest = batch
+        self.newest, self.over = batch, False
         self._batches.append(batch)
 
     def of_newest(self) -> Places:
         """All of the newest batch. RuntimeError where it need not be the one whose losses are there."""
         if self.newest is None:
             raise RuntimeError("No batch was handed out yet: iterate over the loader first.")
+        if self.over:
+            raise RuntimeError(
+                "reduce(losses) came after the last batch of its epoch: is it a validation batch? Average those "
+                "by losses.mean(). A loop that fetches ahead says whose losses they are: reduce(losses, indices=ids), "
+                "with ids what loader.indices was when the batch was fetched."
+            )
         waiting = sum(batch.untouched and batch.run_through == self.newest.run_through for batch in self._batches)
         if waiting > self.newest.untouched:
             raise RuntimeError(

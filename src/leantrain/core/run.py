@@ -7,14 +7,15 @@ from torch import Tensor
 from leantrain.core.ledger import Ledger
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """What a selector is told of the run it serves.
 
     Args:
         size: N, the number of samples.
         batch_size: samples in a training batch (rho), over all ranks.
-        epochs: length of the training, or None when ``wrap`` was not told.
+        epochs: length of the training, or None when ``wrap`` was not told. Where it was told in steps, as many as they
+            will come to by what is known; it is worked out anew before each epoch.
         seed: seed of every private random stream.
         ledger: the per-sample facts, shared by all selectors of the run.
         targets: (N,) int64 class labels, or None when unknown.
@@ -36,7 +37,9 @@ class Run:
     def need_epochs(self, who: str) -> float:
         """The length of the training; a ValueError that says how to give it when unknown."""
         if self.epochs is None:
-            raise ValueError(f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90).")
+            raise ValueError(
+                f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90), or steps=."
+            )
         return self.epochs
 
     def batches(self, samples: Tensor) -> tuple[Tensor, ...]:

@@ -140,6 +140,14 @@ class Selector:
         return Chain(self, other)
 
 
+def name_of(selector: Selector) -> str:
+    """What names a selector and those that it is made of: ``"IDS | Adonis"``, ``"ClassFloor(SB)"``."""
+    parts = [name_of(part) for part in selector.parts.values()] if isinstance(selector, Composite) else []
+    if isinstance(selector, Chain):
+        return " | ".join(parts)
+    return type(selector).__name__ + (f"({', '.join(parts)})" if parts else "")
+
+
 class Composite(Selector):
     """A selector made of others, the selectors among its attributes: each judges what those before it kept.
 

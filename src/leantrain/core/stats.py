@@ -16,7 +16,8 @@ class Stats:
         loaded: samples read from the data set.
         scored: samples that had a forward pass without gradient.
         trained: samples that had a forward and a backward pass.
-        steps: training batches.
+        batches: training batches that were handed out.
+        steps: those of which losses were told.
         skipped_steps: those without gradient because of a loss that was not finite; not among ``steps``.
         unreadable: reads that failed, whose samples were left out of their batches.
         plan_seconds, score_seconds, select_seconds: time spent planning epochs, scoring batches and deciding.
@@ -26,14 +27,25 @@ class Stats:
     loaded: int = 0
     scored: int = 0
     trained: int = 0
+    batches: int = 0
     steps: int = 0
     skipped_steps: int = 0
     unreadable: int = 0
     plan_seconds: float = 0.0
     score_seconds: float = 0.0
     select_seconds: float = 0.0
-    fetch_cost: deque[float] = field(default_factory=_latest)
-    score_cost: deque[float] = field(default_factory=_latest)
+    fetch_cost: deque[float] = field(default_factory=_latest, repr=False)
+    score_cost: deque[float] = field(default_factory=_latest, repr=False)
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        return (
+            f"{self.trained:,} samples trained on in {self.steps:,} steps; {self.scored:,} scored, {self.loaded:,} read"
+            f"\nseconds: {self.plan_seconds:.1f} planning, {self.score_seconds:.1f} scoring, "
+            f"{self.select_seconds:.1f} choosing"
+            + (f"\n{self.unreadable:,} reads failed" if self.unreadable else "")
+            + (f"\n{self.skipped_steps:,} steps skipped" if self.skipped_steps else "")
+        )
 
     def state_dict(self) -> dict[str, float]:
         """Counts and seconds; the latest costs are this process's own."""
@@ -42,7 +54,7 @@ class Stats:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Go on counting from ``state_dict``."""
         for name in self.state_dict():
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # an older state may lack one
 
     @property
     def selection_seconds(self) -> float:

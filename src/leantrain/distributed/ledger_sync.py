@@ -17,7 +17,7 @@ class Exchange:
     """Takes note of facts, for the ledger. With one rank they get there at once.
 
     All ranks take the same notes, each of its own samples, but for those of samples that could not be read: a note is
-    known by its number. One takes 32 bytes a sample.
+    known by its number. One takes 40 bytes a sample.
     """
 
     def __init__(self, ledger: Ledger, ranks: Ranks) -> None:
@@ -25,7 +25,7 @@ class Exchange:
         scores = ledger.record_scores
         self._record = ledger.record_training, scores, ledger.record_losses, scores
         self._number = 0
-        self._whole: list[Tensor] = []  # (B, 3) int64: index, kind of note, whether correct
+        self._whole: list[Tensor] = []  # (B, 4) int64: index, kind of note, whether correct, epoch
         self._real: list[Tensor] = []  # (B, 2) float32: loss, confidence
 
     def note(
@@ -44,15 +44,15 @@ class Exchange:
         right = torch.full_like(indices, UNKNOWN) if correct is None else correct.long()
         sure = torch.full_like(losses, torch.nan) if confidence is None else confidence.float()
         number = torch.full_like(indices, 8 * self._number + 2 * kind + (correct is not None))
-        self._whole.append(torch.stack([indices, number, right], dim=1))
+        self._whole.append(torch.stack([indices, number, right, torch.full_like(indices, epoch)], dim=1))
         self._real.append(torch.stack([losses, sure], dim=1))
         self._number += kind != UNREAD
 
-    def flush(self, epoch: int) -> None:
-        """Bring the notes of all ranks, all taken in ``epoch``, into the ledger of each. Collective."""
+    def flush(self) -> None:
+        """Bring the notes of all ranks into the ledger of each. Collective."""
         if self.ranks.count == 1:
             return
-        whole = self.ranks.gather(torch.cat([torch.empty(0, 3, dtype=torch.int64), *self._whole]))
+        whole = self.ranks.gather(torch.cat([torch.empty(0, 4, dtype=torch.int64), *self._whole]))
         real = self.ranks.gather(torch.cat([torch.empty(0, 2, dtype=torch.float32), *self._real]))
         self._whole, self._real, self._number = [], [], 0
         joined, facts = torch.cat(whole), torch.cat(real)
@@ -60,8 +60,8 @@ class Exchange:
         joined, facts = joined[order], facts[order]
         _, counts = joined[:, 1].unique_consecutive(return_counts=True)
         for step, values in zip(joined.split(counts.tolist()), facts.split(counts.tolist()), strict=True):
-            indices, number, right = step.unbind(1)
+            indices, number, right, epoch = step.unbind(1)
             losses, sure = values.unbind(1)
             kind, known = divmod(int(number[0]) % 8, 2)
             told = (right == 1, sure) if known else (None, None)
-            self._record[kind](epoch, indices, losses, *told)
+            self._record[kind](int(epoch[0]), indices, losses, *told)

@@ -17,8 +17,8 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice, repeat
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ class Request:
 
 
 LEADING = -1  # number of the request for the open batch that an epoch begins with
+AGAIN = -2  # of one for a batch that was handed out before a stop, and not trained on
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Course:
         dealt: requests whose batch was dealt with, those for the refresh and the leading open batch left out.
         refreshed: requests of the refresh that were.
         begun: whether anything was dealt with at all.
+        again: batches that were handed out and not trained on, indices of each rank: they come again first.
     """
 
     mode: str
@@ -82,6 +84,7 @@ class Course:
     dealt: int = 0
     refreshed: int = 0
     begun: bool = False
+    again: list[list[Tensor]] = field(default_factory=list)
 
 
 class SelectionSampler:
@@ -93,18 +96,29 @@ class SelectionSampler:
     Attributes:
         order: what the user's sampler says.
         course: how far the running epoch is; None before its first batch was asked for.
+        pool_size: samples that the running epoch's plan was made over.
     """
 
     def __init__(self, order: UserOrder, opened: OpenBatch, selector: Selector, run: Run, stats: Stats) -> None:
         self.order, self.open, self.ranks = order, opened, opened.ranks
         self.requests: deque[Request] = deque()
         self.course: Course | None = None
+        self.pool_size = run.size
         self._selector, self._run, self._stats = selector, run, stats
 
-    def start(self, epoch: int, plan: Plan, resumed: "Course | None" = None, held: Any = None) -> None:
-        """Make the next iteration that of ``epoch``; with ``resumed`` and ``held``, from where that one was."""
+    def start(
+        self,
+        epoch: int,
+        planned: Callable[[Tensor | None], Plan],
+        resumed: Course | None = None,
+        held: list[Tensor] | None = None,
+    ) -> None:
+        """Make the next iteration that of ``epoch``; with ``resumed`` and ``held``, from where that one was.
+
+        ``planned`` gives its plan, once it is known what the user's sampler gives.
+        """
         self.requests.clear()
-        self._epoch, self._plan = epoch, plan
+        self._epoch, self._planned = epoch, planned
         self.course, self._held = resumed, held
 
     def deal_with_next(self) -> Request:
@@ -114,6 +128,8 @@ class SelectionSampler:
         self.course.begun = True
         if request.kind == "refresh":
             self.course.refreshed += 1
+        elif request.number == AGAIN:
+            self.course.again.pop(0)
         elif request.number != LEADING:
             self.course.dealt += 1
         return request
@@ -128,10 +144,15 @@ class SelectionSampler:
         """Whether the running epoch is decided as its scores come in."""
         return self.course is not None and self.course.mode == "fresh"
 
+    @property
+    def _waits(self) -> bool:
+        """Whether kept samples wait until a batch is full. Not where the user's batches have a meaning of their own."""
+        return self._selector.refill and self.order.plain
+
     def pop(self) -> tuple[list[Tensor], Any] | None:
         """The next training batch that is full on all ranks, see ``OpenBatch.pop``."""
-        batch = self.order.batch_size or 1
-        return self.open.pop(batch, batch if self._selector.refill else 1)
+        batch = (self.order.batch_size or 1) if self.order.plain else len(self.open.held[0])
+        return self.open.pop(batch, batch if self._waits else 1)
 
     def leftover(self) -> Iterator[tuple[list[Tensor], Any]]:
         """The batches of what is left at the end of the training, dealt out evenly: fewer than W samples go unused."""
@@ -145,7 +166,8 @@ class SelectionSampler:
         assert self.course is not None
         if self.fresh:
             self.open.close()
-        refresh = () if self._plan.refresh is None else self._plan.refresh
+        plan = self._planned(None)
+        refresh = () if plan.refresh is None else plan.refresh
         if self.course.refreshed * self._size < len(refresh):
             warnings.warn(
                 f"Epoch {self._epoch} was left before {type(self._selector).__name__} had the losses of {len(refresh)} "
@@ -155,18 +177,23 @@ class SelectionSampler:
             )
 
     def length(self, epoch: int, plan: Plan) -> int:
-        """Batches of ``epoch`` with ``plan``; for online methods the most that there can be."""
+        """Batches of ``epoch`` with ``plan``; the most that there can be for online methods, and for samplers that
+        draw with repeats or only a part."""
         share, waiting = self._share(epoch), len(self.open.indices)
         if plan.batch_sizes is not None and share == 1:
             cuts = [*[waiting][:waiting], *plan.batch_sizes]
             return sum(1 for _ in self._cut(torch.empty(sum(cuts)), cuts, self.ranks.count))
-        whole = len(plan.indices) == self._run.size
-        if not self.order.plain and (self.order.batch_size is None or whole) and share == 1:
-            return self.order.batches()
-        planned = math.ceil(share * min(len(plan.indices), self.order.samples()) - 1e-6)
+        repeats = len(plan.indices) > self.pool_size
+        exact = self.order.once and not repeats
+        yielded = min(len(plan.indices), self.order.samples()) if exact else self.order.samples()
+        planned = math.ceil(share * (len(plan.indices) if repeats else yielded) - 1e-6)
         full, rest = divmod(planned + waiting, self._size)
         joins = rest < self._fewest(planned) and full and self._selector.loss_age(epoch) is None
         return full if self.order.drop_last or joins or not rest else full + 1
+
+    def own_length(self, epoch: int) -> int:
+        """The most batches of ``epoch`` where only drawing tells what the user's sampler gives."""
+        return math.ceil(self._share(epoch) * self.order.batches() - 1e-6)
 
     def select(self, number: int, indices: Tensor, losses: Tensor) -> Tensor:
         """The selector's choice among ``indices`` (B,): (K,) positions."""
@@ -182,9 +209,15 @@ class SelectionSampler:
 
     def _requests_of_epoch(self) -> Iterator[Request]:
         if self.course is None:
-            order, cuts = self._order()
+            drawn, cuts = self.order.draw()
+            self._plan = self._planned(drawn)
+            order, cuts = self._kept(drawn, cuts)
             self.course = Course(self._mode(order), order, cuts)
+        else:
+            self._plan = self._planned(None)
         course = self.course
+        for parts in list(course.again):
+            yield Request("train", parts[self.ranks.rank], parts, AGAIN, 0.0)
         if course.mode == "fresh":  # decided as the scores come in, so what is dealt with is over
             yield from self._fresh(course)
         else:  # decided ahead of loading, so the same decisions are made again
@@ -218,7 +251,7 @@ class SelectionSampler:
             yield self._request("train", chunk, number, done / total)
 
     def _stored(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
-        done, least = 0, self._size if self._selector.refill else self.ranks.count
+        done, least = 0, self._size if self._waits else self.ranks.count
         waiting = self.open.indices
         for number, chunk in self._judged(order, cuts):
             done += len(chunk)
@@ -228,7 +261,8 @@ class SelectionSampler:
                 chunk = chunk[self.select(number, chunk, losses[losses.isfinite()])]
             waiting = torch.cat([waiting, chunk])
             while len(waiting) >= least:
-                full, waiting = waiting[: self._size], waiting[self._size :]
+                size = self._size if self.order.plain else len(waiting)
+                full, waiting = waiting[:size], waiting[size:]
                 self.open.indices = waiting
                 yield self._request("train", full, number, done / len(order))
         self.open.indices = waiting
@@ -249,9 +283,8 @@ class SelectionSampler:
 
     def _judged(self, order: Tensor, cuts: list[int] | None) -> Iterator[tuple[int, Tensor]]:
         """The batches that are judged one by one, numbered: the original ones, or as many as are joined."""
-        joined = self._selector.scoring_batches
-        fewest = self.ranks.count
-        return enumerate(self._cut(order, cuts if joined == 1 else None, fewest, joined * self._size))
+        joined = self._selector.scoring_batches if self.order.plain else 1
+        return enumerate(self._cut(order, cuts if joined == 1 else None, self.ranks.count, joined * self._size))
 
     def _judges(self, number: int, chunk: Tensor) -> bool:
         if self._selector.judges(self._epoch, number):
@@ -259,31 +292,27 @@ class SelectionSampler:
         self._selector.pass_over(self._epoch, number, chunk)
         return False
 
-    def _order(self) -> tuple[Tensor, list[int] | None]:
-        """What the user's sampler yields and the plan keeps; and the sizes of the user's own batches where they hold.
-
-        Runs only once the inner iterator asks for its first batch, as in plain PyTorch, so that the user's generator
-        is drawn from in the same order.
-        """
-        order, cuts = self.order.draw()
+    def _kept(self, order: Tensor, cuts: list[int] | None) -> tuple[Tensor, list[int] | None]:
+        """What the plan keeps of ``order``, which the user's sampler yields; and the sizes of the batches where they
+        hold: those of the plan, or of the user's own batches, of which the plan leaves out some samples."""
         counts = torch.bincount(self._plan.indices, minlength=self._run.size)
         sizes = self._plan.batch_sizes
         if sizes is not None or int(counts.max()) > 1:
             if not self.order.replaceable:
                 what = "draws samples repeatedly" if sizes is None else "makes its own batches"
                 raise ValueError(
-                    f"{type(self._selector).__name__} {what} and cannot follow a custom sampler. Use shuffle=True in "
-                    "the DataLoader."
+                    f"{type(self._selector).__name__} {what} and cannot follow a custom sampler, nor one that draws "
+                    "with repeats or a part of the data. Use shuffle=True in the DataLoader, of a Subset if need be."
                 )
             order, cuts = self._plan.indices, None if sizes is None else list(sizes)
         else:
             wanted = counts[order] > 0
             if not bool(wanted.all()):
-                order, cuts = order[wanted], None
+                cuts = cuts and [count for batch in wanted.split(cuts) if (count := int(batch.sum()))]
+                order = order[wanted]
         share = self._share(self._epoch)
         if share < 1:
             order = order[: math.ceil(share * len(order) - 1e-6)]
-            cuts = cuts if sizes is not None else None
         if len(order) < self.ranks.count:
             raise ValueError(f"Epoch {self._epoch} has {len(order)} samples for {self.ranks.count} ranks. Use fewer.")
         return order, cuts
@@ -302,7 +331,7 @@ class SelectionSampler:
 
         A selection rarely fills its last batch, so there it is two: BatchNorm finds no variance in one.
         """
-        return self.ranks.count * (1 if planned == self._run.size else 2)
+        return self.ranks.count * (1 if planned >= self.pool_size else 2)
 
     def _cut(self, order: Tensor, cuts: list[int] | None, fewest: int, size: int | None = None) -> Iterator[Tensor]:
         """``order`` in pieces of the sizes ``cuts``, else of ``size`` or a batch each; under ``fewest`` they join."""

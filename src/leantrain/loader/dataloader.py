@@ -48,12 +48,14 @@ def check_loader(loader: Any) -> int:
     return size
 
 
-def twin(loader: DataLoader[Any], stream: SelectionSampler, *, keep_samples: bool, tolerant: bool) -> DataLoader[Any]:
-    """The user's DataLoader fed by ``stream``.
+def twin(
+    loader: DataLoader[Any], stream: SelectionSampler, collate_fn: Any, *, keep_samples: bool, tolerant: bool
+) -> DataLoader[Any]:
+    """The user's DataLoader fed by ``stream``, with the ``collate_fn`` given.
 
     With ``keep_samples`` it gives lists of samples, not collated; ``tolerant``, what could be read of each batch.
     """
-    collate: Any = _samples if keep_samples else loader.collate_fn
+    collate: Any = _samples if keep_samples else collate_fn
     return copy_with(
         loader,
         dataset=Tolerant(loader.dataset) if tolerant else loader.dataset,

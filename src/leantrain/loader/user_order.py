@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from torch.utils.data.distributed import DistributedSampler
 
 from leantrain.distributed.plan_sync import agreed_order
@@ -38,8 +45,36 @@ class UserOrder:
 
     @property
     def replaceable(self) -> bool:
-        """Whether a plan may bring an order of its own: the user's says nothing but shuffle or not."""
-        return self.plain and type(self.sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
+        """Whether a plan may bring an order of its own: the user's says nothing but shuffle or not, and of what."""
+        kinds = (RandomSampler, SequentialSampler, SubsetRandomSampler, DistributedSampler)
+        return self.plain and type(self.sampler) in kinds and self.once
+
+    @property
+    def once(self) -> bool:
+        """Whether a pass gives each sample of ``pool`` once, as far as is known beforehand."""
+        kind = type(self.sampler)
+        if not self.plain or kind is WeightedRandomSampler:
+            return False
+        if kind is RandomSampler:
+            return not self.sampler.replacement and self.sampler.num_samples == len(self.sampler.data_source)
+        if kind is SubsetRandomSampler:
+            return len(set(self.sampler.indices)) == len(self.sampler.indices)
+        return kind in (SequentialSampler, DistributedSampler)
+
+    def pool(self) -> Tensor | None:
+        """(M,) int64, ascending: the samples that the sampler can give; None where only drawing them tells."""
+        kind, sampler = type(self.sampler), self.sampler
+        if not self.plain:
+            return None
+        if kind in (RandomSampler, SequentialSampler):
+            return torch.arange(len(sampler.data_source))
+        if kind is DistributedSampler:
+            return torch.arange(self._size)
+        if kind is SubsetRandomSampler:
+            return _integers(list(sampler.indices)).unique()
+        if kind is WeightedRandomSampler:
+            return sampler.weights.nonzero().flatten()
+        return None
 
     def batches(self) -> int:
         """How many batches the user's DataLoader gives."""
@@ -65,7 +100,11 @@ class UserOrder:
             order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
             self.batch_size = self.batch_size or max(cuts, default=1)
         size = self._size
-        if len(order) and (int(order.min()) < 0 or int(order.max()) >= size):
+        if not len(order):
+            raise ValueError(
+                f"The {type(self.sampler if self.plain else self._loader.batch_sampler).__name__} yields no sample."
+            )
+        if int(order.min()) < 0 or int(order.max()) >= size:
             raise ValueError(
                 f"The sampler yields indices {int(order.min())} to {int(order.max())}; the data set has {size} "
                 f"samples, 0 to {size - 1}."

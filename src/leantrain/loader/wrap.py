@@ -21,6 +21,7 @@ def wrap(
     *,
     score: Callable[[Any], Tensor | Scores] | None = None,
     epochs: float | None = None,
+    steps: int | None = None,
     targets: Any = None,
     seed: int = 0,
     nonfinite: Nonfinite = "raise",
@@ -35,6 +36,8 @@ def wrap(
         epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
             epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer
             than a batch, go unused.
+        steps: the same for loops that count steps: training batches. Progress and what hangs on it follow them; methods
+            that think in epochs are told how many they will come to.
         targets: (N,) labels or names of classes, where methods go class by class. By default those of the data set.
         seed: seed of all random choices of the selector; torch's and numpy's global generators are never touched.
         nonfinite: what to do with a NaN or infinite loss. ``"raise"`` stops with the names of the samples before the
@@ -69,7 +72,9 @@ def wrap(
             f"{type(selector).__name__} judges samples by their losses and needs a scoring function: "
             "wrap(loader, ..., score=leantrain.scorer(model, F.cross_entropy))."
         )
+    if epochs is not None and steps is not None:
+        raise ValueError(f"epochs={epochs} and steps={steps}: give the length of the training as one of the two.")
     validation.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
     validation.one_of("unreadable", unreadable, ["raise", "skip"])
-    options = {"score": score, "epochs": epochs, "targets": targets, "seed": seed}
+    options = {"score": score, "epochs": epochs, "steps": steps, "targets": targets, "seed": seed}
     return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from leantrain.core.presented import Places
@@ -42,28 +43,36 @@ class ScoringPass:
 
     def __call__(self, epoch: int, indices: Tensor, of: int, batch: Any) -> Tensor:
         """``indices`` (B,) are this rank's of the ``of`` samples that all ranks score now."""
-        assert self.score is not None
         start = time.perf_counter()
-        if self.selector.scale_factor != 1:
-            batch = nested_batch.resize(batch, self.selector.scale_factor)
-        scores = self.score(batch)
-        scores = scores if isinstance(scores, Scores) else Scores(scores)
-        check_losses(scores.losses, len(indices), "score(batch)")
-        losses, *facts = scores = scores.cpu()
+        losses, *facts = self._scores(indices, batch)
         if self.strict and not losses.isfinite().all():
             raise FloatingPointError(broken(indices, losses, "scoring"))
-        if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
-            raise ValueError(
-                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}, and the "
-                "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
-                "return leantrain.Scores(losses, correct, confidence)."
-            )
         self.exchange.note(SCORES, epoch, indices, losses, *facts)
         spent = time.perf_counter() - start
         self.stats.scored += of
         self.stats.score_seconds += spent
         self.stats.score_cost.append(spent / len(losses))
         return losses
+
+    def try_on(self, indices: Tensor, batch: Any) -> None:
+        """An error unless the scoring function fits a batch of the samples ``indices`` (B,). Nothing is noted of it."""
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+            self._scores(indices, batch)
+
+    def _scores(self, indices: Tensor, batch: Any) -> Scores:
+        assert self.score is not None
+        if self.selector.scale_factor != 1:
+            batch = nested_batch.resize(batch, self.selector.scale_factor)
+        scores = self.score(batch)
+        scores = scores if isinstance(scores, Scores) else Scores(scores)
+        check_losses(scores.losses, len(indices), "score(batch)")
+        if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
+            raise ValueError(
+                f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}, and the "
+                "scoring function tells losses only. Use leantrain.scorer with (B, C) class scores and (B,) labels, or "
+                "return leantrain.Scores(losses, correct, confidence)."
+            )
+        return scores.cpu()
 
 
 class TrainingLoss:
@@ -77,6 +86,7 @@ class TrainingLoss:
 
     def __init__(self, selector: Selector, exchange: Exchange, stats: Stats, nonfinite: Nonfinite) -> None:
         self.selector, self.exchange, self.stats, self.nonfinite = selector, exchange, stats, nonfinite
+        self.last: Tensor | None = None  # the losses told last
 
     def __call__(
         self, places: Places, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None
@@ -87,6 +97,7 @@ class TrainingLoss:
         """
         indices, first = places.indices, places.first
         losses = check_losses(losses, len(indices), "reduce(losses)")
+        places.check_gradient(losses.requires_grad)
         correct, confidence = judge(logits, targets)
         if correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
             raise ValueError(
@@ -94,6 +105,7 @@ class TrainingLoss:
                 "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
             )
         seen = Scores(losses, correct, confidence).cpu()
+        self.last = seen.losses
         finite = bool(seen.losses.isfinite().all())
         if not finite and self.nonfinite == "raise":
             raise FloatingPointError(broken(indices, seen.losses, "training"))

@@ -156,9 +156,13 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
         )
     if losses.shape != (expected,):
         fix = (
-            "Average over the other dimensions: losses.flatten(1).mean(1)."
+            "Average over the other dimensions, each sample over what counts of it: losses.flatten(1).mean(1), or with "
+            "void pixels and padding (losses * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)."
             if losses.ndim > 1
-            else ("Is it the loss of the batch that the loader gave last?")
+            else (
+                "Is it the loss of the batch that the loader gave last? A collate_fn must not leave samples out: let "
+                'the data set raise an exception for those, and pass unreadable="skip" to wrap().'
+            )
         )
         raise ValueError(f"{source} has shape {tuple(losses.shape)}; expected one loss a sample, ({expected},). {fix}")
     return losses

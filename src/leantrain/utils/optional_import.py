@@ -1,6 +1,7 @@
 """Import an optional package, or say how to install it."""
 
 import importlib
+import random
 from typing import Any
 
 
@@ -10,6 +11,7 @@ def require_extra(module: str, extra: str, who: str = "this") -> Any:
     Raises:
         ImportError: it is not installed; the message holds the install command.
     """
+    stream = random.getstate()  # some packages draw from it while they are imported
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -19,3 +21,5 @@ def require_extra(module: str, extra: str, who: str = "this") -> Any:
         raise ImportError(
             f'{package} is not installed, and {who} needs it. Install it with: pip install "leantrain[{extra}]"'
         ) from error
+    finally:
+        random.setstate(stream)
