@@ -120,7 +120,8 @@ class Epochs:
     def tell(self, places: Places) -> None:
         """Losses were told: of the running pass, or late, of one before."""
         self._ever_told = True
-        self.told = self.told or any(batch.run_through == self._pass for batch, _ in places.parts)
+        if not self.presented.over and any(batch.run_through == self._pass for batch, _ in places.parts):
+            self.told = True
         newest = self.presented.newest
         if self._exhausted and newest and not newest.untouched:
             self._end()
@@ -149,8 +150,8 @@ class Epochs:
 
     @property
     def expected(self) -> bool:
-        """Whether losses are told of each training batch: a loop does so, or the selector needs it."""
-        return self._ever_told or "loss" in self.selector.needs
+        """Whether losses are told of each training batch: the loop did, asked whose they are, or the selector needs them."""
+        return self._ever_told or self.asked or "loss" in self.selector.needs
 
     def _batches(self) -> Iterator[Any]:
         self._leave()
