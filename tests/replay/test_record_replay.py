@@ -376,14 +376,15 @@ def test_a_killed_run_leaves_the_epochs_that_it_finished(tmp_path: Path) -> None
     code = """
         import os, signal, sys
         sys.path.insert(0, sys.argv[2])
-        from leantrain import RPD, files
+        from leantrain import RPD
         from leantrain.replay import Record
+        from leantrain.utils import atomic_write
         from toys import run_epoch, wrapped
         move, moved = os.replace, []
         def replace(*paths):
             moved.append(paths)
             move(*paths) if len(moved) < 4 else os.kill(os.getpid(), signal.SIGKILL)
-        files.os.replace = replace
+        atomic_write.os.replace = replace
         loader = wrapped(Record(RPD(keep_ratio=0.6), sys.argv[1]), epochs=9)
         while True:
             run_epoch(loader)

@@ -150,7 +150,7 @@ class Epochs:
 
     @property
     def expected(self) -> bool:
-        """Whether losses are told of each training batch: the loop did, asked for indices, or the selector needs them."""
+        """Whether losses are told of each batch: the loop did, asked for indices, or the selector needs them."""
         return self._ever_told or self.asked or "loss" in self.selector.needs
 
     def _batches(self) -> Iterator[Any]:
