@@ -28,7 +28,7 @@ class ImageData:
         channels: C, 1 or 3.
         image_size: side in pixels that the model gets; stored images may be larger (256 for 224).
         mean, std: per channel, in the 0..1 scale.
-        augment: keyword arguments for ``leantrain.train.augment.Augment`` that suit the data.
+        augment: keyword arguments for ``leantrain.tasks.image_classification.augment.Augment`` that suit the data.
         fingerprint: 32 hexadecimal digits over training images and labels in order, and the size. For
             folders over relative paths, file sizes and labels, since reading every file could take hours.
         condition: what was done to the training set, see ``leantrain.data.conditions``.
