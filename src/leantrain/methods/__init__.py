@@ -59,14 +59,14 @@ METHODS: dict[str, type[Selector]] = {
 
 def parts(name: str) -> list[str]:
     """The names within ``"ids+adonis@theta"``, each checked; an unknown one is a ValueError with the nearest name."""
-    found = [part.strip() for part in name.split("+")]
-    if "+" in name and not all(found):
+    names = [part.strip() for part in name.split("+")]
+    if "+" in name and not all(names):
         raise ValueError(f"{name!r} lacks a method beside its +, which joins two: ids+adonis.")
     if len(words := name.split()) > 1 and METHODS.keys() >= set(words):
         raise ValueError(f"{name!r} is {len(words)} methods: put a comma between them, or a + to compose them.")
-    for part in found:
+    for part in names:
         validation.one_of("method", part.partition("@")[0], METHODS)
-    return found
+    return names
 
 
 def make(
@@ -96,14 +96,14 @@ def _part(part: str, settings: dict[str, dict[str, Any]], provide: Callable[...,
     if label and part not in settings and label not in method.presets:
         known = f" Or name a preset: {', '.join(method.presets)}." if method.presets else ""
         raise ValueError(f"{part} has no settings of its own. Give some: --set {part}.SETTING=VALUE.{known}")
-    own = settings.get(kind, {}) | method.presets.get(label, {}) | settings.get(part, {})
+    chosen = settings.get(kind, {}) | method.presets.get(label, {}) | settings.get(part, {})
     for key, wanted in method.inputs.items():
         if provide and not wanted.other:
-            own[key] = provide(key, wanted, own)
+            chosen[key] = provide(key, wanted, chosen)
     fields = {field.name: field.default for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
-    for key in own:
+    for key in chosen:
         validation.one_of(f"setting of {part}", key, fields)
-    for key in fields.keys() - own.keys():
+    for key in fields.keys() - chosen.keys():
         if fields[key] is dataclasses.MISSING:
             raise ValueError(f"{part} needs the setting {key!r}: --set {part}.{key}=VALUE, or settings in Python.")
-    return method(**own)
+    return method(**chosen)

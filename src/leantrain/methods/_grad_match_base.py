@@ -58,7 +58,7 @@ class Matching(Selector):
         self._sizes: tuple[int, ...] = ()  # of the batches that the subset consists of, if it does
         self._residuals = self._solved = self._filled = 0.0  # sum of relative residuals, how many, random fills
         if isinstance(self.gradients, Gradients):
-            self._made(self.gradients)
+            self._checked(self.gradients)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if epoch < self._full:
@@ -66,8 +66,8 @@ class Matching(Selector):
         due = (epoch - self._full) // self.select_every
         # A composed selector's pool may have lost some of the subset.
         if self._round != due or not torch.isin(self._indices, pool).all():
-            made = self._made(self.gradients() if callable(self.gradients) else self.gradients)
-            self._select(pool, made, generator(self.run.seed, epoch, "grad-match"))
+            gradients = self._checked(self.gradients() if callable(self.gradients) else self.gradients)
+            self._select(pool, gradients, generator(self.run.seed, epoch, "grad-match"))
             self._weights = (self._weights / self._weights.mean()).float()  # the epoch's losses keep their scale
             self._round = due
         return Plan(self._indices, self._weights)
@@ -82,31 +82,31 @@ class Matching(Selector):
         """Of how many samples or batches, at most, a search chooses its share."""
 
     @abstractmethod
-    def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
+    def _select(self, pool: Tensor, gradients: Gradients, rng: torch.Generator) -> None:
         """Set the subset of ``pool``, its weights and its batches."""
 
-    def _made(self, made: Gradients) -> Gradients:
-        """``made``, if it is of this data set."""
+    def _checked(self, gradients: Gradients) -> Gradients:
+        """``gradients``, if they are of this data set."""
         who, run = type(self).__name__, self.run
-        if not isinstance(made, Gradients):
-            raise TypeError(f"The callable given as gradients made {type(made).__name__}; expected Gradients.")
-        if not len(made.delta) == len(made.features) == run.size:
+        if not isinstance(gradients, Gradients):
+            raise TypeError(f"The callable given as gradients made {type(gradients).__name__}; expected Gradients.")
+        if not len(gradients.delta) == len(gradients.features) == run.size:
             raise ValueError(
-                f"gradients have {len(made.delta)} and {len(made.features)} rows; {who} expected {run.size}, one a "
-                "sample of the data set that is trained on."
+                f"gradients have {len(gradients.delta)} and {len(gradients.features)} rows; {who} expected {run.size}, "
+                "one a sample of the data set that is trained on."
             )
-        if made.fingerprint and run.fingerprint and made.fingerprint != run.fingerprint:
+        if gradients.fingerprint and run.fingerprint and gradients.fingerprint != run.fingerprint:
             raise ValueError(
-                f"These gradients belong to another data set (fingerprint {made.fingerprint[:12]}, this one has "
+                f"These gradients belong to another data set (fingerprint {gradients.fingerprint[:12]}, this one has "
                 f"{run.fingerprint[:12]}). Make them with the DataLoader that is trained on."
             )
-        return made
+        return gradients
 
-    def _validated(self, made: Gradients) -> Gradients | None:
-        """The validation set's gradients, of the same layer as ``made``; None without."""
+    def _validated(self, gradients: Gradients) -> Gradients | None:
+        """The validation set's gradients, of the same layer as ``gradients``; None without."""
         other = self.validation() if callable(self.validation) else self.validation
         if other is not None:
-            ours, theirs = ([g.delta.shape[1], g.features.shape[1]] for g in (made, other))
+            ours, theirs = ([g.delta.shape[1], g.features.shape[1]] for g in (gradients, other))
             if ours != theirs:
                 raise ValueError(
                     f"The validation gradients are of {theirs[0]} classes and {theirs[1]} features, those of the "

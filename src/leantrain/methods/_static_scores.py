@@ -56,8 +56,8 @@ class StaticScores(Selector):
         """(N,), made by the first call."""
         if self._scores is None:
             (name, given), value = next(iter(self.inputs.items())), self._source()
-            made = self._call(value) if callable(value) else value
-            self._scores = self.scores_of((rows if given.kind == "features" else numbers)(name, made, self.run))
+            facts = self._call(value) if callable(value) else value
+            self._scores = self.scores_of((rows if given.kind == "features" else numbers)(name, facts, self.run))
         return self._scores
 
     def scores_of(self, given: Tensor) -> Tensor:
@@ -141,6 +141,6 @@ def _strange(name: str, values: Any, expected: str) -> ValueError:
 
 
 def _refuse(name: str, broken: Tensor, what: str) -> None:
-    found = broken.nonzero().flatten()
-    if len(found):
-        raise ValueError(f"{name} of {len(found)} samples are {what}, first {found[:5].tolist()}.")
+    samples = broken.nonzero().flatten()
+    if len(samples):
+        raise ValueError(f"{name} of {len(samples)} samples are {what}, first {samples[:5].tolist()}.")

@@ -46,10 +46,10 @@ class ClassFloor(Around):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
-        found, self._class = run.need_targets("ClassFloor").unique(return_inverse=True)  # (C,), (N,)
+        classes, self._class = run.need_targets("ClassFloor").unique(return_inverse=True)  # (C,), (N,)
         self._added = 0
         self._epoch = -1  # of which the batches are counted
-        self._seen = self._kept = torch.zeros(len(found), dtype=torch.int64)
+        self._seen = self._kept = torch.zeros(len(classes), dtype=torch.int64)
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         plan = self.selector.plan(epoch, pool)

@@ -65,9 +65,9 @@ class GradMatch(Matching):
     def _largest(self, run: Run) -> int:
         return int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
 
-    def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
-        labels, other = self.run.need_targets("GradMatch")[pool], self._validated(made)
-        low, high, classes = int(labels.min()), int(labels.max()), made.delta.shape[1]
+    def _select(self, pool: Tensor, gradients: Gradients, rng: torch.Generator) -> None:
+        labels, other = self.run.need_targets("GradMatch")[pool], self._validated(gradients)
+        low, high, classes = int(labels.min()), int(labels.max()), gradients.delta.shape[1]
         if low < 0 or high >= classes:
             raise ValueError(f"Labels go from {low} to {high}; the gradients are of {classes} classes from 0 on.")
         indices, weights, wanted = [], [], 0
@@ -77,7 +77,7 @@ class GradMatch(Matching):
             target = None if other is None else class_target(other, label, scores) * (len(pool) / len(other.delta))
             # No name for the samples: they would stay while those of the next class are made.
             solution = self._match(
-                SampleGradients(made.delta[members][:, scores], made.features[members]), count, target
+                SampleGradients(gradients.delta[members][:, scores], gradients.features[members]), count, target
             )
             indices.append(members[solution.indices])
             weights.append(solution.weights)
@@ -130,10 +130,11 @@ class GradMatchPB(Matching):
     def _largest(self, run: Run) -> int:
         return -(-run.size // run.batch_size)
 
-    def _select(self, pool: Tensor, made: Gradients, rng: torch.Generator) -> None:
+    def _select(self, pool: Tensor, gradients: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
         batches = self.run.batches(pool[partition])
-        atoms, other = BatchGradients(SampleGradients(made.delta, made.features), batches), self._validated(made)
+        atoms = BatchGradients(SampleGradients(gradients.delta, gradients.features), batches)
+        other = self._validated(gradients)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
         count = validation.portion(self.keep_ratio, len(batches))
         solution = self._match(atoms, count, target)
@@ -147,16 +148,16 @@ class GradMatchPB(Matching):
         self._weights = each.repeat_interleave(atoms.sizes[chosen])
 
 
-def everything(made: Gradients) -> Tensor:
+def everything(gradients: Gradients) -> Tensor:
     """(C, D + 1) float64, the sum of all gradients."""
-    samples = SampleGradients(made.delta, made.features)
+    samples = SampleGradients(gradients.delta, gradients.features)
     return samples.total(torch.arange(len(samples)), torch.ones(len(samples), dtype=torch.float32))
 
 
-def class_target(made: Gradients, label: int, scores: list[int] | slice) -> Tensor:
+def class_target(gradients: Gradients, label: int, scores: list[int] | slice) -> Tensor:
     """(c, D + 1) float64, the sum of the gradients of class ``label``, of the scores wanted.
 
     The class of a sample is the only score whose delta is below zero, so no labels are needed.
     """
-    members = made.delta.argmin(dim=1) == label
-    return everything(Gradients(made.delta[members][:, scores], made.features[members]))
+    members = gradients.delta.argmin(dim=1) == label
+    return everything(Gradients(gradients.delta[members][:, scores], gradients.features[members]))
