@@ -157,12 +157,12 @@ class _Active:
 
     def _drop(self, position: int) -> None:
         k = len(self)
-        own, lengths = self._rows[position:k, :k], self._lengths[position:k]
-        p = -own[1:, position] / own[0, position]
-        for table in (own, lengths.unsqueeze(1), *self._parts[position:k].split(WIDTH, dim=1)):
+        rows, lengths = self._rows[position:k, :k], self._lengths[position:k]
+        p = -rows[1:, position] / rows[0, position]
+        for table in (rows, lengths.unsqueeze(1), *self._parts[position:k].split(WIDTH, dim=1)):
             table[:-1] = without(table, p)
-        own[:-1, position:-1] = own[:-1, position + 1 :].clone()
-        own[:-1, -1] = 0
+        rows[:-1, position:-1] = rows[:-1, position + 1 :].clone()
+        rows[:-1, -1] = 0
         self.atoms = torch.cat([self.atoms[:position], self.atoms[position + 1 :]])
 
 

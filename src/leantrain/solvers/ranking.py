@@ -28,8 +28,8 @@ def by_class(labels: Tensor, order: Tensor | None = None) -> tuple[Tensor, ...]:
         keys = keys.astype(np.uint16)  # sorted by radix
     members = np.argsort(keys, kind="stable")
     firsts = np.flatnonzero(np.diff(keys[members])) + 1
-    found = torch.from_numpy(members)
-    return (found if order is None else order[found]).tensor_split(firsts.tolist())
+    positions = torch.from_numpy(members)
+    return (positions if order is None else order[positions]).tensor_split(firsts.tolist())
 
 
 def lowest(values: Tensor, count: int) -> Tensor:
