@@ -45,15 +45,15 @@ def lost_most(ledger: Ledger, targets: Any, top: int = 5) -> list[tuple[int, flo
     labels, sizes, presentations = _presentations(ledger, targets)
     each = [count / size for size, count in zip(sizes, presentations, strict=True)]
     mean = sum(each) / len(each)
-    rows = [(label, own, own / mean if mean else 1.0) for label, own in zip(labels, each, strict=True)]
+    rows = [(label, often, often / mean if mean else 1.0) for label, often in zip(labels, each, strict=True)]
     return sorted(rows, key=lambda row: row[1])[:top]
 
 
 def _presentations(ledger: Ledger, targets: Any) -> tuple[list[int], list[int], list[int]]:
     """Labels ascending, and of each the class size and how often its samples were trained on."""
-    found = dataset_info.labels(None, targets, ledger.size)
-    if found is None:
+    given = dataset_info.labels(None, targets, ledger.size)
+    if given is None:
         raise TypeError("targets must be (N,) integer class labels, not None.")
-    labels, of_class, sizes = found.unique(return_inverse=True, return_counts=True)
+    labels, of_class, sizes = given.unique(return_inverse=True, return_counts=True)
     total = torch.zeros(len(labels), dtype=torch.int64).index_add_(0, of_class, ledger.trained.long())
     return labels.tolist(), sizes.tolist(), total.tolist()
