@@ -78,14 +78,14 @@ class Ranks:
         dist.all_gather(lengths, torch.tensor([len(tensor)]), group=self._group)
         pieces: list[list[Tensor]] = [[] for _ in lengths]
         for start in range(0, int(max(lengths)), PIECE):
-            own = tensor[start : start + PIECE]
+            piece = tensor[start : start + PIECE]
             sent = tensor.new_zeros((min(PIECE, int(max(lengths)) - start), *tensor.shape[1:]))
-            sent[: len(own)] = own
+            sent[: len(piece)] = piece
             received = [torch.empty_like(sent) for _ in lengths]
             dist.all_gather(received, sent, group=self._group)
             for rank, length in enumerate(lengths):
                 pieces[rank].append(received[rank][: max(0, int(length) - start)])
-        return [torch.cat([tensor[:0], *found]) for found in pieces]
+        return [torch.cat([tensor[:0], *received]) for received in pieces]
 
 
 def world() -> int:
