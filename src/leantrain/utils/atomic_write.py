@@ -35,10 +35,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def code(error: Exception) -> int | None:
     """The ``errno`` of what a library raised when it could not write; None when it raised that for something else."""
-    found = re.search(r"(?:os error|code:|errno) (\d+)", str(error))  # safetensors puts it into the text of its own
+    told = re.search(r"(?:os error|code:|errno) (\d+)", str(error))  # safetensors puts it into the text of its own
     if isinstance(error, OSError):
-        return error.errno or (int(found[1]) if found else errno.EIO)
-    return int(found[1]) if found else None
+        return error.errno or (int(told[1]) if told else errno.EIO)
+    return int(told[1]) if told else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -38,8 +38,8 @@ def rows(what: str, samples: int, width: int) -> Part:
 
 def describe(parts: Iterable[Part]) -> str:
     """``parts`` in words, their sum first."""
-    found = list(parts)
-    return f"{_size(sum(part.bytes for part in found))}: {'; '.join(map(str, found))}"
+    parts = list(parts)
+    return f"{_size(sum(part.bytes for part in parts))}: {'; '.join(map(str, parts))}"
 
 
 def check_fits(parts: Iterable[Part], device: torch.device | str = "cpu") -> None:
@@ -47,14 +47,14 @@ def check_fits(parts: Iterable[Part], device: torch.device | str = "cpu") -> Non
 
     It is a ValueError, not a MemoryError, since it is a setting that has to change; nothing was held yet.
     """
-    found = list(parts)
-    if not found:
+    parts = list(parts)
+    if not parts:
         return
-    left, needed = available(device), sum(part.bytes for part in found)
+    left, needed = available(device), sum(part.bytes for part in parts)
     if left is not None and needed > left:
-        largest = max(found, key=lambda part: part.bytes)
+        largest = max(parts, key=lambda part: part.bytes)
         raise ValueError(
-            f"The selection would hold {describe(found)}. {_size(left)} of memory are available on "
+            f"The selection would hold {describe(parts)}. {_size(left)} of memory are available on "
             f"{'this machine' if torch.device(device).type == 'cpu' else device}. What takes less: {largest.instead}."
         )
 

@@ -62,10 +62,10 @@ def channels_last(batch: Any) -> Any:
 
 
 def size(batch: Any) -> int | None:
-    """Rows of the first tensor found in ``batch``; None without any."""
-    found: list[int] = []
-    _map(lambda leaf: found.append(len(leaf)) if isinstance(leaf, Tensor) and leaf.ndim else None, [batch])
-    return found[0] if found else None
+    """Rows of the first tensor in ``batch``; None without any."""
+    lengths: list[int] = []
+    _map(lambda leaf: lengths.append(len(leaf)) if isinstance(leaf, Tensor) and leaf.ndim else None, [batch])
+    return lengths[0] if lengths else None
 
 
 def _resized(images: Tensor, factor: float) -> Tensor:

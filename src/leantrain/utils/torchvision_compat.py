@@ -50,8 +50,8 @@ def import_torchvision() -> ModuleType:
 
 def _is_missing_operator(error: RuntimeError) -> bool:
     """Whether ``error`` is torch's complaint about one of the operators this file can declare."""
-    found = re.search(r"operator torchvision::(\w+) does not exist", str(error))
-    return found is not None and found.group(1) in _SCHEMAS
+    missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
+    return missing is not None and missing.group(1) in _SCHEMAS
 
 
 def _declare_operators() -> None:
