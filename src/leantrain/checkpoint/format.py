@@ -114,7 +114,7 @@ def load_latest(folder: Path, *, check: Callable[[dict[str, Any]], object] | Non
 
     Args:
         folder: of the checkpoints.
-        check: called with the facts of the checkpoint found; raises when they are not those of this run.
+        check: called with the checkpoint's facts; raises when they are not those of this run.
 
     Raises:
         ValueError: every checkpoint is damaged, or the newest whole one is of another format.
@@ -122,15 +122,15 @@ def load_latest(folder: Path, *, check: Callable[[dict[str, Any]], object] | Non
     _safetensors()
     damaged: list[str] = []
     for _, path in _checkpoints(folder):
-        found = _read(path)
-        if isinstance(found, str):
-            damaged.append(f"{path} is damaged: {found}")
+        checkpoint = _read(path)
+        if isinstance(checkpoint, str):
+            damaged.append(f"{path} is damaged: {checkpoint}")
             continue
         for text in damaged:
             warnings.warn(f"{text}. The checkpoint before it is used: {path}.", stacklevel=2)
         if check is not None:
-            check(found.facts)
-        return found
+            check(checkpoint.facts)
+        return checkpoint
     if damaged:
         raise ValueError(f"No checkpoint is whole. {'; '.join(damaged)}. To start anew, empty {folder}.")
     return None
@@ -239,8 +239,8 @@ def _sync(path: Path) -> None:
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Step and place of each, the newest first; of one step, what ``save`` set aside comes last."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-(\d{9}|[1-9]\d{9,})(\.old)?", path.name)]
-    pairs = [(int(path.stem[5:]), path) for path in found if path.is_dir() and not path.is_symlink()]
+    steps = [path for path in folder.glob("step-*") if re.fullmatch(r"step-(\d{9}|[1-9]\d{9,})(\.old)?", path.name)]
+    pairs = [(int(path.stem[5:]), path) for path in steps if path.is_dir() and not path.is_symlink()]
     return sorted(pairs, key=lambda pair: (pair[0], not pair[1].suffix), reverse=True)
 
 
