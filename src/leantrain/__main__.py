@@ -1,4 +1,4 @@
-"""``python -m leantrain``."""
+"""``python -m leantrain``: the command line, as ``leantrain`` runs it."""
 
 from leantrain.cli.app import main
 

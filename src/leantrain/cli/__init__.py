@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: commands, their flags, what they print, how an error ends."""
 
 from leantrain.cli.app import main
 

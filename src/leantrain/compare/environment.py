@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""What a result was made with: versions, processor, device, threads, and the commit."""
 
 import os
 import platform

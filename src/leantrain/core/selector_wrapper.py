@@ -1,4 +1,4 @@
-"""A selector around another one."""
+"""A selector around another one: the base of those that change what any method chose, or take note of it."""
 
 from dataclasses import dataclass
 from typing import Any

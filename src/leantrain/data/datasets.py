@@ -1,4 +1,4 @@
-"""What every reader returns."""
+"""``ImageData``: what every reader of images returns, and how it is made of arrays or data sets."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

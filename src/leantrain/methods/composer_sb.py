@@ -33,10 +33,9 @@ class ComposerSB(Selector):
     method is Composer's ``SelectiveBackprop`` (mosaicml/composer), after Jiang et al., "Accelerating Deep Learning by
     Focusing on the Biggest Losers", 2019, arXiv 1910.00762, whose own form is ``SB``.
 
-    Differs from Algorithm 1: nothing; an epoch e (from 0) of E belongs where start <= e / E < end, and batches count
-    from 0 in each epoch, so the first is whole. Differs from Composer: its batches count from 1 (with interrupt 2 its
-    second batch is whole); it goes by the batches done instead of whole epochs, keeps floor(keep * B), which can be
-    none, scores in training mode, which moves BatchNorm statistics, and draws from NumPy's global generator.
+    An epoch e (from 0) of E belongs where start <= e / E < end.
+
+    Differences: on the card, ``docs/methods/composer-sb.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score", "epochs"})

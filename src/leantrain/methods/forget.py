@@ -48,10 +48,7 @@ class Forget(ProbeRanking):
     Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019,
     arXiv 1812.05159; with 20 probe epochs and F = 0.3, the control FORGET of the KAKURENBO paper.
 
-    Differs from Toneva et al.: the probe lasts 20 epochs, not the whole training. Differs from the authors' code:
-    Toneva's counts a sample that was never learnt as forgotten at every epoch, which ranks it first too;
-    KAKURENBO's counts it as never forgotten and drops it first, which is not what the paper it follows says. Equal
-    counts are in random order, both codes leave it to the sort.
+    Differences: on the card, ``docs/methods/forget.md``.
     """
 
     inputs: ClassVar = {"events": Input("history", forgetting_events)}

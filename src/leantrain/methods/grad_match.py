@@ -49,13 +49,7 @@ class GradMatch(Matching):
     Source: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model
     Training", ICML 2021, arXiv 2103.00123, Algorithms 1 and 2.
 
-    Differs from the paper: of the candidates the one that agrees most is added, not the one of largest absolute
-    agreement, whose weight might have to be negative. With a warm start the training keeps its E epochs; the paper's is
-    shorter, so that the work stays that of E epochs on subsets.
-
-    Differs from the authors' code (CORDS): that starts with R epochs on a random subset; divides each batch's weighted
-    loss by the batch's sum of weights; throws out negative weights one by one and solves from scratch; leaves lambda
-    out of the first weight; and builds the matrix of all gradients of a class.
+    Differences: on the card, ``docs/methods/grad-match.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"targets"})

@@ -31,9 +31,7 @@ class IES(Selector):
     Source: Yuan et al., "Instance-dependent Early Stopping", ICLR 2025, arXiv 2502.07547; of the paper we had the
     abstract, the details (the average over 3, the pass at the epoch's end) and defaults are those of the authors' code.
 
-    Differs from the authors' code: theirs waits for one difference more than it averages. Where fewer samples than a
-    training batch are left, ours fills a batch up with those whose loss bends most; theirs has no such rule.
-    As there, a loss that is missing in an epoch leaves the sample's history as it is.
+    Differences: on the card, ``docs/methods/ies.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss", "score"})

@@ -27,10 +27,7 @@ class InfoBatch(Selector):
     Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024,
     arXiv 2303.04947.
 
-    Differs from the paper: the number of kept samples is exact (k of n) instead of a coin a sample, with weight n / k,
-    which is 1 / (1 - r) up to rounding and keeps the expectation exact. Differs from the authors' code: samples not
-    seen yet are always used, nothing global is touched, and the weights end with the pruning also where
-    ``epochs * delta`` is not whole.
+    Differences: on the card, ``docs/methods/infobatch.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss", "epochs"})

@@ -39,14 +39,7 @@ class Kakurenbo(Selector):
     Source: Nguyen et al., "KAKURENBO: Adaptively Hiding Samples in Deep Neural Network Training", NeurIPS 2023,
     arXiv 2310.10102.
 
-    Differs from the paper: nothing in the four parts as its abstract, figures and slides tell them; the full text was
-    not compared. Rulings: the learning rate follows the fraction really hidden, not the largest one, F_e; confidence is
-    taken over the classes; F_e * N is rounded down; a sample never seen, or whose prediction is unknown, is never
-    hidden; of equal losses the first in the data set goes first.
-
-    Differs from the authors' code: that takes softmax over the batch, so that confidence depends on the neighbours;
-    divides the learning rate by 1 - F_e, except during the warm-up; refreshes in training mode, which moves BatchNorm
-    statistics; and sets the milestones in epochs (60, 120 and 160 of 200 for CIFAR-100).
+    Differences: on the card, ``docs/methods/kakurenbo.md``.
     """
 
     fraction: ShareBelowOne = 0.3

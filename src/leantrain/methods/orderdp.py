@@ -31,9 +31,7 @@ class OrderDP(Selector):
     arXiv 2606.08574; of the paper we had the abstract, the details are those of the authors' code. There is no
     debiasing weight: the steps are unbiased for a surrogate loss, in which a sample counts by its rank.
 
-    Differs from the authors' code: q is given as a share of all samples instead of the subset; samples not seen yet
-    come first, theirs have a loss of 3 (CIFAR) or 1 (ImageNet); ties fall at random; nothing global is touched. Like
-    theirs, no epochs on everything at the end.
+    Differences: on the card, ``docs/methods/orderdp.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss"})

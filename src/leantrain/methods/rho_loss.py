@@ -33,9 +33,7 @@ class RHOLoss(StaticScores):
     Source: Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt",
     ICML 2022, arXiv 2206.07137, Eq. 3; read were its abstract, summaries of it and the authors' code.
 
-    Differs from the paper: nothing known in what is chosen; the last, shorter large batch of an epoch gives what fills
-    the next training batch. Differs from the authors' code: samples are scored in eval mode, theirs by default in
-    training mode, in which BatchNorm uses the large batch; the number kept is rounded up instead of down.
+    Differences: on the card, ``docs/methods/rho-loss.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})

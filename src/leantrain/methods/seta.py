@@ -33,9 +33,7 @@ class SeTa(Selector):
     Source: Zhou, Gao, Wang, "Scale Efficient Training for Large Datasets", CVPR 2025, arXiv 2503.13385; of the paper
     we had the abstract, the details and the defaults (its CIFAR script) are those of the authors' code.
 
-    Differs from the authors' code: the 1-D k-means starts from quantiles instead of k-means++ and is worked out on the
-    sorted losses; equal losses are one group instead of being cut at random; the first window is the easiest, theirs
-    the second easiest; samples not seen yet are used where the random draw takes them, theirs get a loss of 3.
+    Differences: on the card, ``docs/methods/seta.md``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"loss", "epochs"})

@@ -42,11 +42,7 @@ class SSP(StaticScores):
     Source: Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022,
     arXiv 2206.14486.
 
-    Differs from the paper: with the cosine distance, K-Means is Euclidean on features scaled to length 1, and only the
-    final distances are cosines (spherical K-Means would scale the centroids at every step as well). A sample whose
-    features are all zero has distance 1. The paper does not say how it holds the class balance; ours gives each class
-    its floor(class_balance * keep_ratio * n) highest ranks first and fills up by rank. The authors' code is not
-    published. On several threads scikit-learn sums in no fixed order: two runs agree up to rounding.
+    Differences: on the card, ``docs/methods/ssp.md``.
     """
 
     inputs: ClassVar = {"features": Input("features", start=("start_epoch", 0.1))}

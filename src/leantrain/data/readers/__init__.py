@@ -1,1 +1,1 @@
-"""One file a format."""
+"""Readers of image data sets, one file a format."""

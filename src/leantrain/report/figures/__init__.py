@@ -1,1 +1,1 @@
-"""One file a figure."""
+"""The figures of the report, one file each."""
