@@ -82,7 +82,9 @@ def outcome(row: dict[str, Any]) -> str:
 
 def filled(readme: str) -> str:
     def table(found: re.Match[str]) -> str:
-        return found[1] + HEAD + "".join(map(row, load(ROOT / found[2]).summary.values())) + found[3]
+        results = load(ROOT / found[2])
+        note = f"\n{results.config['note']}\n" if results.config.get("note") else ""
+        return found[1] + HEAD + "".join(map(row, results.summary.values())) + note + found[3]
 
     def cards(found: re.Match[str]) -> str:
         head = "| name | what it does | source |\n|---|---|---|\n"

@@ -1,6 +1,7 @@
 """ISWR against proportional probabilities and a walk along their sum (references/iswr.py)."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import references.iswr as reference
-from leantrain import RPD, Ledger, Plan
+from leantrain import EL2N, RPD, RS2, ClassFloor, Ledger, Plan
 from leantrain.methods.iswr import ISWR, draw, probabilities
+from leantrain.rng import generator
 from toys import SIZE, flat, losses_at, run_epoch, setup, wrapped
 
 LOSS = st.one_of(st.just(math.nan), st.just(0.0), st.floats(0, 50, width=32))
@@ -54,6 +56,51 @@ def test_nothing_falls_where_the_probability_is_zero(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch, "rand", lambda count, **_: torch.zeros(count, dtype=torch.float64))
     p = torch.tensor([0.0, 0.0, 0.5, 0.5], dtype=torch.float64)
     assert draw(p, 2, torch.Generator()).tolist() == [2, 2]
+
+
+def test_the_draws_come_in_an_order_of_chance() -> None:
+    losses = [0.1 * (i + 1) for i in range(40)]
+    points = torch.rand(40, generator=generator(3, 2, "iswr"), dtype=torch.float64).tolist()
+    draws = reference.draw(reference.probabilities(losses), points)
+    order = torch.randperm(40, generator=generator(3, 2, "iswr order")).tolist()
+    found = plan(losses, epoch=2, seed=3).indices.tolist()
+    assert found == reference.dealt(draws, order)
+    assert Counter(found) == Counter(draws)
+
+
+def test_batches_of_data_sorted_by_class_are_as_mixed_as_those_of_plain_training() -> None:
+    """With 10 classes and batches of 20 of equal losses, plain shuffling gives 10 * (1 - 0.9 ** 20) = 8.8 classes."""
+    classes = torch.arange(1000) // 100
+    found = [
+        len(classes[batch].unique())
+        for epoch in range(3)
+        for batch in plan([1.0] * 1000, epoch=epoch).indices.split(20)
+    ]
+    assert abs(sum(found) / len(found) - 10 * (1 - 0.9**20)) < 0.3
+
+
+def test_a_composition_within_the_draws_is_shuffled_too() -> None:
+    """The plan's order holds where a sample stands more than once, and many methods plan in the data set's order."""
+    for right in (RS2(keep_ratio=0.8), RPD(keep_ratio=0.9), EL2N(scores=torch.arange(1000.0), prune_ratio=0.2)):
+        found = setup(ISWR() | right, size=1000).plan(0, torch.arange(1000)).indices
+        assert len(found.unique()) < len(found)
+        assert min(len((part // 100).unique()) for part in found.split(20)) >= 5
+
+
+def test_a_class_floor_mixes_in_what_it_adds() -> None:
+    targets = torch.arange(1000) // 100
+    losses = torch.ones(1000).where(targets < 8, 1e-9)  # two classes are hardly drawn
+    ledger = Ledger(1000)
+    ledger.loss = losses
+    selector = setup(ClassFloor(ISWR(unbiased=True), 0.5), size=1000, targets=targets, ledger=ledger)
+    found = selector.plan(1, torch.arange(1000))
+    rare = (targets[found.indices] >= 8).nonzero().flatten()
+    assert len(rare) >= 100
+    assert abs(float(rare.double().mean()) / len(found.indices) - 0.5) < 0.1
+    drawn = setup(ISWR(unbiased=True), size=1000, ledger=ledger).plan(1, torch.arange(1000))
+    places = torch.ones(len(found.indices), dtype=torch.bool).index_fill_(0, rare, False)
+    assert found.indices[places].tolist() == drawn.indices[targets[drawn.indices] < 8].tolist()  # as they were
+    assert (found.weights[rare] == 1).sum() >= 100
 
 
 def test_each_sample_is_drawn_in_proportion() -> None:

@@ -1,4 +1,4 @@
-"""ISWR: probabilities in proportion to the last loss, and draws by walking along the cumulative sum."""
+"""ISWR: probabilities in proportion to the last loss, draws by a walk along the cumulative sum, dealt at random."""
 
 import math
 
@@ -23,6 +23,12 @@ def draw(p: list[float], points: list[float]) -> list[int]:
                 drawn.append(i)
                 break
     return drawn
+
+
+def dealt(draws: list[int], order: list[int]) -> list[int]:
+    """The draws, taken from the sorted ones as the cards of a deck: the next is always the one ``order`` names."""
+    deck = sorted(draws)
+    return [deck[place] for place in order]
 
 
 def weights(p: list[float]) -> list[float]:

@@ -6,6 +6,7 @@ N = size of the data set, M = samples of an epoch's plan, B = samples of an orig
 import warnings
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from leantrain.core.run import Run
@@ -55,6 +56,11 @@ class Plan:
             if epoch == 0:
                 raise ValueError(message)
             warnings.warn(message, stacklevel=3)  # the training is under way: go on with a short batch
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an index stands more than once."""
+        return bool((torch.bincount(self.indices) > 1).any())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ N = size of the data set, M = samples of an epoch's plan, B = samples of an orig
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from leantrain.core.inputs import Input, Sized
 from leantrain.core.plan import Batch, Plan
 from leantrain.core.run import Run
+from leantrain.rng import generator
 from leantrain.utils import validation
 from leantrain.utils.memory import Part, check_fits, rows
 
@@ -230,6 +231,10 @@ class Chain(Composite):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         outer = self.left.plan(epoch, pool)
         inner = self.right.plan(epoch, outer.indices)
+        if outer.repeats and inner.batch_sizes is None:  # then the order holds, and the right's may be the data set's
+            order = torch.randperm(len(inner.indices), generator=generator(self.run.seed, epoch, "chain"))
+            weights = None if inner.weights is None else inner.weights[order]
+            inner = replace(inner, indices=inner.indices[order], weights=weights)
         weights = inner.weights
         if outer.weights is not None:
             weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(
@@ -244,3 +249,9 @@ class Chain(Composite):
             outer.lr_factor * inner.lr_factor,
             torch.cat(refresh) if refresh else None,
         )
+
+
+def all_parts(selector: Selector) -> list[Selector]:
+    """The selector and all that it is made of, and these of."""
+    inner = selector.parts.values() if isinstance(selector, Composite) else ()
+    return [selector, *(part for one in inner for part in all_parts(one))]

@@ -65,7 +65,7 @@ class ClassFloor(Around):
         if len(added) == 0:
             return plan
         self._added += len(added)
-        added = added[torch.randperm(len(added), generator=rng)]  # the order matters where the plan's holds
+        added = added[torch.randperm(len(added), generator=rng)]  # the order matters where the plan fixes its batches
         weights, sizes, refresh = plan.weights, plan.batch_sizes, plan.refresh
         if weights is not None:
             weights = torch.cat([weights, torch.ones(len(added), dtype=weights.dtype)])
@@ -74,6 +74,10 @@ class ClassFloor(Around):
         if refresh is not None:  # its training step tells of an added sample
             refresh = refresh[~torch.isin(refresh, added)]
         indices = torch.cat([plan.indices, added])
+        if sizes is None and plan.repeats:  # its order holds: put them at random places within
+            between = torch.rand(len(added), generator=rng, dtype=torch.float64) * len(plan.indices)
+            order = torch.cat([torch.arange(len(plan.indices)), between]).argsort()
+            indices, weights = indices[order], None if weights is None else weights[order]
         return replace(plan, indices=indices, weights=weights, batch_sizes=sizes, refresh=refresh)
 
     def select(self, batch: Batch) -> Tensor:

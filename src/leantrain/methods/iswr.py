@@ -16,7 +16,7 @@ class ISWR(Selector):
     """Draws as many samples as there are, with replacement, each with a probability proportional to its last loss.
 
     The first epoch draws uniformly. Later, a sample never seen counts as one of average loss; where all losses are
-    zero, the draws are uniform.
+    zero, the draws are uniform. They come in random order, whatever the DataLoader's.
 
     Args:
         unbiased: weigh a sample by 1 / (N p), so that the expected loss and gradient are those of the whole data set.
@@ -41,6 +41,8 @@ class ISWR(Selector):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         p = probabilities(self.run.ledger.loss[pool])
         drawn = draw(p, len(pool), generator(self.run.seed, epoch, "iswr"))
+        # The plan's order holds, so it must not be that of the data set, which may be sorted by class.
+        drawn = drawn[torch.randperm(len(drawn), generator=generator(self.run.seed, epoch, "iswr order"))]
         weights = (1 / (len(pool) * p[drawn])).float() if self.unbiased else None
         return Plan(pool[drawn], weights)
 
