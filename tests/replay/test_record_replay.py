@@ -22,8 +22,8 @@ from torch import Tensor
 from leantrain import RPD, SB, Adonis, InfoBatch, Loader, Plan, Selector
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay import parquet_parts
-from leantrain.replay.record_replay import Record, Replay
-from toys import METHODS, SIZE, flat, losses_at, run_epoch, setup, wrapped
+from leantrain.replay.record_replay import Record, Replay, first_of_each
+from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, setup, wrapped
 
 EPOCHS = 5
 
@@ -92,34 +92,26 @@ def weights_of(plan: Plan) -> dict[int, float]:
 @pytest.mark.parametrize("method", METHODS)
 def test_replays_what_any_method_trained_on(method: str, tmp_path: Path) -> None:
     inner = METHODS[method]()
-    kept: list[Tensor] = []
-    select, pass_over = inner.select, inner.pass_over
-    inner.select = lambda batch: kept.append(batch.indices[found := select(batch)]) or found
-    inner.pass_over = lambda epoch, number, indices: kept.append(indices) or pass_over(epoch, number, indices)
     loader = wrapped(Record(inner, tmp_path), epochs=EPOCHS, shuffle=True)
-    trained, chosen, plans = [], [], []
-    for epoch in range(EPOCHS):
-        kept.clear()
+    trained, plans = [], []
+    for _ in range(EPOCHS):
         plans.append(loader.plan)
-        trained += train(loader)
-        online = inner.loss_age(epoch) is not None
-        chosen.append(torch.cat(kept).tolist() if online else plans[-1].indices.tolist())
+        trained.append(train(loader))
 
     again = replay(tmp_path, shuffle=True)
     assert again.selector.needs == frozenset()
     replayed = []
     for epoch in range(EPOCHS):
-        assert weights_of(again.plan).items() <= weights_of(plans[epoch]).items()
+        planned = weights_of(plans[epoch])  # what waited since the epoch before may not be among it
+        assert weights_of(again.plan) == {index: planned.get(index, 1.0) for index in flat(trained[epoch])}
         assert again.plan.lr_factor == plans[epoch].lr_factor
         batches = train(again)
-        assert Counter(flat(batches)) == Counter(chosen[epoch])
+        assert Counter(flat(batches)) == Counter(flat(trained[epoch]))
         if inner.loss_age(epoch) is None and plans[epoch].batch_sizes is not None:
             assert batches == [batch.tolist() for batch in plans[epoch].indices.split(list(plans[epoch].batch_sizes))]
         replayed += flat(batches)
-    # What is still open when an epoch ends is trained on in a later one of the recorded run.
-    assert Counter(replayed) == Counter(flat(trained))
     assert again.stats.scored == 0
-    assert again.stats.trained == len(flat(trained))
+    assert again.stats.trained == len(replayed)
 
 
 def test_repeats_keep_their_order_weights_and_factor(tmp_path: Path) -> None:
@@ -209,6 +201,164 @@ def test_settings_name_the_method_and_no_path(tmp_path: Path) -> None:
         "wrap_around": False,
     }
     assert str(tmp_path) not in json.dumps(found)
+
+
+# What is recorded is what was trained on.
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.filterwarnings("ignore:Epoch . was left before")
+def test_an_epoch_that_was_left_early_has_what_was_trained_on(method: str, stop: int, tmp_path: Path) -> None:
+    loader = wrapped(Record(METHODS[method](), tmp_path), epochs=EPOCHS, shuffle=True)
+    trained = []
+    for epoch in range(EPOCHS):
+        trained.append([])
+        for number, (_, targets) in enumerate(loader):
+            trained[-1] += loader.indices.tolist()
+            loader.reduce(losses_at(epoch, loader.indices), logits_of(loader.indices), targets)
+            if number + 1 == stop:
+                break
+        assert loader.lr_factor > 0
+    loader.end_epoch()
+    found = [parquet_parts.read(tmp_path / parquet_parts.name(epoch)) for epoch in range(EPOCHS)]
+    assert [Counter(plan.indices.tolist()) for plan in found] == [*map(Counter, trained)]
+    for plan in found:
+        assert plan.batch_sizes is None or sum(plan.batch_sizes) == len(plan.indices)
+
+
+def test_the_order_of_repeats_is_kept_as_far_as_it_was_trained(tmp_path: Path) -> None:
+    indices = torch.tensor([3, 1, 3, 0, 39, 1, 7, 3, 5, 5, 5, 2])
+    loader = wrapped(Record(Planned(Plan(indices)), tmp_path), epochs=1, shuffle=True)
+    for number, _ in enumerate(loader):
+        loader.reduce(losses_at(0, loader.indices))
+        if number == 1:
+            break
+    loader.end_epoch()
+    assert parquet_parts.read(tmp_path / parquet_parts.name(0)).indices.tolist() == indices[:8].tolist()
+
+
+def test_a_short_last_batch_that_is_dropped_is_not_recorded(tmp_path: Path) -> None:
+    loader = wrapped(Record(RPD(keep_ratio=0.55), tmp_path), epochs=2, shuffle=True, drop_last=True)
+    for epoch in range(2):
+        given = train(loader)
+        assert len(flat(given)) == 20  # of 22
+        recorded = parquet_parts.read(tmp_path / parquet_parts.name(epoch)).indices
+        assert sorted(flat(given)) == sorted(recorded.tolist())
+    assert len(flat(train(replay(tmp_path, epochs=2, shuffle=True, drop_last=True)))) == 20
+
+
+def test_what_an_online_method_kept_stands_in_the_epoch_that_trains_on_it(tmp_path: Path) -> None:
+    class Thirteen(EveryOther):
+        """Keeps 3 of each of ten batches but the last, so 27 an epoch: 3 of them wait for the next one."""
+
+        def plan(self, epoch: int, pool: Tensor) -> Plan:
+            return Plan(pool)
+
+        def judges(self, epoch: int, number: int) -> bool:
+            return True
+
+        def select(self, batch: Any) -> Tensor:
+            return torch.arange(3 if batch.number < 9 else 0)
+
+    loader = wrapped(Record(Thirteen(), tmp_path), epochs=3)
+    given = [flat(train(loader)) for _ in range(3)]
+    assert [len(epoch) for epoch in given] == [24, 28, 29]
+    for epoch, indices in enumerate(given):
+        assert parquet_parts.read(tmp_path / parquet_parts.name(epoch)).indices.tolist() == indices
+
+
+class Flaky(Numbers):
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        if index % 10 == 7:
+            raise OSError("no picture")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("method", ["full", "sb", "random-pb", "iswr"])
+@pytest.mark.filterwarnings("ignore:Sample .* cannot be read")
+def test_samples_that_cannot_be_read_are_not_recorded(method: str, tmp_path: Path) -> None:
+    loader = wrapped(Record(METHODS[method](), tmp_path), Flaky(), epochs=2, shuffle=True, unreadable="skip")
+    for epoch in range(2):
+        given = flat(train(loader))
+        assert not [index for index in given if index % 10 == 7]
+        plan = parquet_parts.read(tmp_path / parquet_parts.name(epoch))
+        assert Counter(plan.indices.tolist()) == Counter(given)
+
+
+def test_a_loop_that_tells_no_losses_has_the_plan_recorded(tmp_path: Path) -> None:
+    loader = wrapped(Record(RPD(keep_ratio=0.5), tmp_path), epochs=1)
+    planned = loader.plan.indices.tolist()
+    assert [len(indices) for indices, _ in loader] == [4] * 5
+    assert parquet_parts.read(tmp_path / parquet_parts.name(0)).indices.tolist() == planned
+
+
+@pytest.mark.parametrize("method", ["full", "sb", "iswr", "infobatch"])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_resume_within_an_epoch_records_all_of_it(method: str, batches: int, tmp_path: Path) -> None:
+    def fresh(folder: str) -> Loader:
+        order = torch.Generator().manual_seed(0)
+        return wrapped(Record(METHODS[method](), tmp_path / folder), epochs=2, shuffle=True, generator=order)
+
+    def train_on(loader: Loader, count: int) -> None:
+        for number, _ in enumerate(loader):
+            loader.reduce(losses_at(1, loader.indices))
+            if number + 1 == count:
+                break
+
+    straight, cut = fresh("straight"), fresh("cut")
+    run_epoch(straight)
+    run_epoch(cut)
+    train_on(straight, 4)  # of five or more
+    straight.end_epoch()
+    train_on(cut, batches)
+    file = io.BytesIO()
+    torch.save(cut.state_dict(), file)
+    file.seek(0)
+    resumed = fresh("cut")
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    train_on(resumed, 4 - batches)
+    resumed.end_epoch()
+    assert contents(tmp_path / "cut") == contents(tmp_path / "straight")
+
+
+def test_a_state_of_before_counts_were_kept_records_the_plan(tmp_path: Path) -> None:
+    first = setup(Record(RPD(keep_ratio=0.5), tmp_path))
+    planned = first.plan(0, torch.arange(SIZE)).indices
+    state = first.state_dict()
+    del state["before"], state["waiting"]
+    second = setup(Record(RPD(keep_ratio=0.5), tmp_path))
+    second.load_state_dict(state)
+    second.run.ledger.record_training(0, planned[:4], torch.ones(4))
+    second.end_epoch(0)
+    assert torch.equal(parquet_parts.read(tmp_path / parquet_parts.name(0)).indices, planned)
+
+
+@given(
+    queue=st.lists(st.integers(0, 5), max_size=30),
+    counts=st.lists(st.integers(0, 4), min_size=6, max_size=6),
+)
+def test_the_first_of_each_are_taken(queue: list[int], counts: list[int]) -> None:
+    left, expected = list(counts), []
+    for index in queue:
+        left[index] -= 1
+        expected.append(left[index] >= 0)
+    assert first_of_each(torch.tensor(queue, dtype=torch.int64), torch.tensor(counts)).tolist() == expected
+
+
+def test_sorted_draws_of_an_older_recording_are_shuffled(tmp_path: Path) -> None:
+    """ISWR's draws came sorted once, and the order of repeats holds: on sorted data a batch had one class."""
+    indices = torch.arange(SIZE // 2).repeat_interleave(2)
+    weights = 1 + indices.float()
+    record(Planned(Plan(indices, weights)), tmp_path, epochs=1)
+    path = tmp_path / parquet_parts.name(0)
+    header = {name: value for name, value in parquet_parts.read_header(path).items() if name != "version"}
+    parquet_parts.write(path, header, Plan(indices, weights))
+    found = setup(Replay(path=tmp_path), epochs=1).plan(0, torch.arange(SIZE))
+    assert Counter(found.indices.tolist()) == Counter(indices.tolist())
+    assert found.weights.tolist() == [1 + i for i in found.indices.tolist()]
+    assert (found.indices.diff() < 0).sum() > 10
+    assert torch.equal(setup(Replay(path=tmp_path), epochs=1).plan(0, torch.arange(SIZE)).indices, found.indices)
 
 
 # Recording changes nothing, goes on where it was, and mixes with no other.

@@ -5,7 +5,7 @@ N = size of the data set, M = samples of an epoch.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from leantrain.core.run import Run
 from leantrain.core.selector import Chain, Selector
 from leantrain.core.selector_wrapper import Around
 from leantrain.replay import parquet_parts
+from leantrain.rng import generator
 
 OTHERWISE = "Record to another folder, or replace this one's recording: Record(..., overwrite=True)."
 
@@ -26,8 +27,9 @@ class Record(Around):
     """Trains as ``selector`` says and writes down what that was, one Parquet file an epoch.
 
     An epoch is written when it ends, whole or not at all, so a run that is killed leaves the epochs that it finished.
-    Written is the plan; in an epoch with an online choice, the samples that were kept, with the weights that the plan
-    gives them.
+    Written is what the ledger says was trained on, with the weights of the plan and in its order or that of the choice.
+    So a sample that an online method kept and that waited for the next epoch stands in that one. Where the loop tells
+    no losses, that is what was planned or kept.
 
     Args:
         selector: what to record: any selector, a composition too.
@@ -51,6 +53,8 @@ class Record(Around):
         super().setup(run)
         self._plan: Plan | None = None  # of the running epoch
         self._kept: list[tuple[int, Tensor]] = []  # of its batches: number and what was kept
+        self._before: Tensor | None = None  # (N,) how often each sample was trained on when it was planned
+        self._waiting = torch.empty(0, dtype=torch.int64)  # kept and not trained on yet
         self._begun = self._resumed = False
         settings = json.dumps(self.selector.settings(), default=lambda value: type(value).__name__)
         facts = run.fingerprint, run.size, run.seed, _method(self.selector), json.loads(settings)
@@ -61,7 +65,7 @@ class Record(Around):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         if self.run.writes and not self._begun:
             self._begin(epoch)
-        self._plan = self.selector.plan(epoch, pool)
+        self._plan, self._before = self.selector.plan(epoch, pool), self.run.ledger.trained.clone()
         return self._plan
 
     def pass_over(self, epoch: int, number: int, indices: Tensor) -> None:
@@ -75,9 +79,9 @@ class Record(Around):
 
     def end_epoch(self, epoch: int) -> None:
         assert self._plan is not None, "an epoch ended that was not planned"
-        plan = self._plan if self.loss_age(epoch) is None else self._chosen(self._plan)
+        plan = self._trained(epoch, self._plan if self.loss_age(epoch) is None else self._chosen(self._plan))
         super().end_epoch(epoch)
-        self._plan, self._kept = None, []
+        self._plan, self._kept, self._before = None, [], None
         if not self.run.writes:
             return
         for number, part in parquet_parts.parts(self._folder).items():
@@ -86,16 +90,38 @@ class Record(Around):
         header = self._facts | {"epoch": epoch, "epochs": self.run.epochs, "lr_factor": float(plan.lr_factor)}
         parquet_parts.write(self._folder / parquet_parts.name(epoch), header, plan)
 
+    def _trained(self, epoch: int, chosen: Plan) -> Plan:
+        """What was trained on of ``chosen`` and of what waited; all of it if the loop tells nothing."""
+        now = self.run.ledger.trained
+        counts = torch.zeros_like(now) if self._before is None else now - self._before
+        if not bool(counts.any()):
+            return chosen
+        assert self._plan is not None
+        queue = torch.cat([self._waiting, chosen.indices])
+        taken = first_of_each(queue, counts)
+        online, waited = self.loss_age(epoch) is not None, len(self._waiting)
+        # The open batch holds fewer than a batch; what else is left was dropped.
+        self._waiting = queue[~taken][-self.run.batch_size :] if online else queue[:0]
+        unknown = counts.long() - torch.bincount(queue[taken], minlength=len(counts))  # a sampler that repeats, say
+        ahead = torch.cat([torch.arange(len(counts)).repeat_interleave(unknown), queue[:waited][taken[:waited]]])
+        found = _within(chosen, taken[waited:])
+        indices, sizes = torch.cat([ahead, found.indices]), found.batch_sizes
+        if sizes is not None:
+            sizes = (*[len(ahead)][: len(ahead)], *sizes)
+        made = Plan(indices, weights_at(self._plan, indices, self.run.size), sizes, chosen.lr_factor)
+        if sizes is None and not online and made.repeats and not self._plan.repeats:
+            # Then the order will hold in a replay. The real one is unknown; let it not be the data set's.
+            order = torch.randperm(len(indices), generator=generator(self.run.seed, epoch, "record"))
+            weights = None if made.weights is None else made.weights[order]
+            made = replace(made, indices=indices[order], weights=weights)
+        return made
+
     def _chosen(self, plan: Plan) -> Plan:
         """What was kept of ``plan``."""
         # In the batches' order: with workers, those passed over are told of ahead of those that wait for their scores.
         kept = [indices for _, indices in sorted(self._kept, key=lambda item: item[0])]
-        indices, weights = torch.cat([plan.indices[:0], *kept]), None
-        if plan.weights is not None:
-            weights = torch.ones(self.run.size, dtype=torch.float32).index_copy_(0, plan.indices, plan.weights.float())[
-                indices
-            ]
-        return Plan(indices, weights, lr_factor=plan.lr_factor)
+        indices = torch.cat([plan.indices[:0], *kept])
+        return Plan(indices, weights_at(plan, indices, self.run.size), lr_factor=plan.lr_factor)
 
     def _begin(self, epoch: int) -> None:
         """Refuse a folder whose recording this run would mix with its own."""
@@ -127,12 +153,15 @@ class Record(Around):
     def state_dict(self) -> dict[str, Any]:
         plan = self._plan
         noted = None if plan is None else (plan.indices, plan.weights, plan.batch_sizes, plan.lr_factor, plan.refresh)
-        return super().state_dict() | {"plan": noted, "kept": list(self._kept)}
+        own = {"plan": noted, "kept": list(self._kept), "waiting": self._waiting}
+        return super().state_dict() | own | ({} if self._before is None else {"before": self._before})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._kept = list(state["kept"])
+        self._before = state.get("before")  # older states lack it
+        self._waiting = state.get("waiting", self._waiting[:0])
         self._begun, self._resumed = False, True
 
 
@@ -193,7 +222,13 @@ class Replay(Selector):
             raise ValueError(f"{self._folder} changed during the run and names samples beyond {self.run.size}.")
         allowed = torch.zeros(self.run.size, dtype=torch.bool)
         allowed[pool] = True
-        return _within(plan, allowed[plan.indices])
+        plan = _within(plan, allowed[plan.indices])
+        if plan.batch_sizes is None and plan.repeats and bool((plan.indices.diff() >= 0).all()):
+            # Of a version whose draws were sorted: in that order, which would hold, a batch might have one class only.
+            order = torch.randperm(len(plan.indices), generator=generator(self.run.seed, epoch, "replay"))
+            weights = None if plan.weights is None else plan.weights[order]
+            plan = replace(plan, indices=plan.indices[order], weights=weights)
+        return plan
 
     def settings(self) -> dict[str, Any]:
         """What was recorded, rather than where: a path means nothing on another machine."""
@@ -231,6 +266,23 @@ def _within(plan: Plan, allowed: Tensor) -> Plan:
         sizes = tuple(count for count in counts if count)
     weights = None if plan.weights is None else plan.weights[allowed]
     return Plan(plan.indices[allowed], weights, sizes, plan.lr_factor)
+
+
+def first_of_each(queue: Tensor, counts: Tensor) -> Tensor:
+    """(M,) bool, the first ``counts[i]`` places in ``queue`` (M,) at which i stands, for each i; ``counts`` is (N,)."""
+    order = queue.argsort(stable=True)
+    ordered = queue[order]
+    before = torch.empty_like(queue)  # how often the same one stands further ahead
+    before[order] = torch.arange(len(queue)) - torch.searchsorted(ordered, ordered)
+    return before < counts[queue]
+
+
+def weights_at(plan: Plan, indices: Tensor, size: int) -> Tensor | None:
+    """(M,) the weights that ``plan`` gives to ``indices`` (M,) of a data set of ``size``, 1 to others; None without."""
+    if plan.weights is None:
+        return None
+    weights = torch.ones(size, dtype=torch.float32)
+    return weights.index_copy_(0, plan.indices, plan.weights.float())[indices]
 
 
 def _method(selector: Selector) -> str:
