@@ -118,6 +118,8 @@ class Adonis(Recycling):
 
     def select(self, batch: Batch) -> Tensor:
         seen = np.concatenate((self._recent, batch.losses.numpy()))  # float64
+        if not len(seen):  # all scores so far were NaN
+            return torch.empty(0, dtype=torch.int64)
         losses, self._recent = seen[len(self._recent) :], seen[-self.history :]  # step 3
         weights = None
         if self.half_life is not None:
