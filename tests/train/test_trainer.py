@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from leantrain import data
+from leantrain import Loader, data
 from leantrain.schedule import linear_peak
 from leantrain.tasks.image_classification import models
 from leantrain.tasks.image_classification.augment import Augment
 from leantrain.train.config import TrainConfig
-from leantrain.train.session import CHUNK
+from leantrain.train.method_inputs import build
+from leantrain.train.session import CHUNK, Session
 from leantrain.train.trainer import train
 
 
@@ -146,6 +147,36 @@ def test_accounting_of_ids_with_a_snapshot(digits):
     assert facts.preprocess_seconds > 0
     assert facts.total_seconds == facts.train_seconds + facts.preprocess_seconds
     assert int(result.trained.sum()) == facts.backward_samples
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+def test_the_mean_loss_is_read_once_an_epoch_and_exact(digits, monkeypatch, nonfinite):
+    session, told, read = Session(config(nonfinite=nonfinite), digits, 0), [], []
+    reduce, number = Loader.reduce, torch.Tensor.__float__
+
+    def noted(loader, losses, *more, **named):
+        loss = reduce(loader, losses, *more, **named)
+        told.append((number(loss.detach()), len(losses)))
+        return loss
+
+    monkeypatch.setattr(Loader, "reduce", noted)
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda value: read.append(1) or number(value))
+    rows = list(session.fit(build(session.config, "full", session), 2))
+    assert len(told) == 10
+    for row, steps in zip(rows, (told[:5], told[5:]), strict=True):
+        total = 0.0
+        for loss, size in steps:
+            total += loss * size
+        assert row["train_loss"] == total / 150
+    assert len(read) == 2
+    assert len(session.clock.steps) == 10
+
+
+def test_a_long_training_keeps_the_latest_costs_of_steps_only(digits):
+    steps = Session(config(), digits, 0).clock.steps
+    steps.extend(range(10_000))
+    assert len(steps) == 4096
+    assert steps[-1] == 9999
 
 
 def test_a_cut_budget_compresses_the_schedule(digits):

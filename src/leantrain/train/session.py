@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,14 +45,14 @@ class Clock:
         train: seconds of training, pre-processing and evaluation left out.
         preprocess: seconds of pre-processing.
         forward, backward: samples that went through a model aside; their time is measured, not modelled.
-        steps: costs of training steps, in seconds a sample.
+        steps: the latest costs of training steps, in seconds a sample.
     """
 
     train: float = 0.0
     preprocess: float = 0.0
     forward: int = 0
     backward: int = 0
-    steps: list[float] = field(default_factory=list)
+    steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))  # bounded, as those of Stats
 
 
 @dataclass
@@ -60,7 +61,7 @@ class _Epoch:
 
     before: dict[str, Any]
     rate: float | None = None
-    loss_sum: float = 0.0
+    loss_sum: Tensor | float = 0.0  # on the device: to read it there in each step would wait for the step
     seen: int = 0
     preprocess: float = 0.0
 
@@ -166,7 +167,7 @@ class Session:
                 running.rate = self.optimizer.param_groups[0]["lr"] if running.rate is None else running.rate
                 loss = self._step(images, labels, schedule, timed)
                 if loss is not None:
-                    running.loss_sum += float(loss) * len(labels)
+                    running.loss_sum = running.loss_sum + self._exact(loss) * len(labels)
                     running.seen += len(labels)
                 self.clock.steps.append((time.perf_counter() - begun) / len(labels))
                 if after_step:
@@ -176,7 +177,7 @@ class Session:
             spent = {name: value - running.before[name] for name, value in counts.items()}
             spent["selection_seconds"] -= running.preprocess  # inside the plan of the epoch that needed it
             self._running = _Epoch(counts)
-            loss = running.loss_sum / running.seen if running.seen else math.nan
+            loss = float(running.loss_sum) / running.seen if running.seen else math.nan
             yield {
                 "epoch": epoch,
                 "train_seconds": self.clock.train,
@@ -198,7 +199,8 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "clock": clock,
-            "running": vars(self._running) | {"before": dict(self._running.before)},
+            "running": vars(self._running)
+            | {"before": dict(self._running.before), "loss_sum": float(self._running.loss_sum)},
         }
         if within:
             self._start_lap()
@@ -267,6 +269,10 @@ class Session:
             reseed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
             reseed(generator(self.seed, self.loader.epoch, "dropout", step).initial_seed())
             yield
+
+    def _exact(self, loss: Tensor) -> Tensor:
+        """In float64, where the device has it."""
+        return loss if self.fabric.device.type == "mps" else loss.double()
 
     def _chunk(self) -> int | None:
         """Not on several ranks: DDP exchanges buffers in each pass, so all would need the same number of passes."""
