@@ -127,6 +127,21 @@ def test_a_callable_is_told_the_probe_epochs_once(probe_epochs: Any, expected: i
     assert asked == [expected]
 
 
+@pytest.mark.parametrize(("probe_epochs", "epochs"), [(20, 10), (10, 10), (3, 2.5)])
+def test_a_probe_no_shorter_than_the_training_warns(probe_epochs: int, epochs: float) -> None:
+    selector = Forget(events=lambda _: torch.zeros(SIZE), probe_epochs=probe_epochs)
+    with pytest.warns(
+        UserWarning, match=f"Forget with probe_epochs={probe_epochs} .* before a training of {epochs:g},"
+    ):
+        setup(RPD() | selector, epochs=epochs)
+
+
+@pytest.mark.parametrize(("probe_epochs", "epochs"), [(9, 10), (1.0, 10), (20, None)])
+def test_a_shorter_probe_or_a_share_does_not(probe_epochs: Any, epochs: float | None) -> None:
+    setup(Forget(events=lambda _: torch.zeros(SIZE), probe_epochs=probe_epochs), epochs=epochs)
+    setup(Forget(events=torch.zeros(SIZE), probe_epochs=99), epochs=1)  # nothing is probed
+
+
 def test_the_state_holds_the_ranking() -> None:
     first = setup(Forget(events=lambda _: torch.zeros(SIZE)))
     plan = first.plan(0, torch.arange(SIZE))

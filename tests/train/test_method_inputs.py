@@ -186,3 +186,12 @@ def test_what_will_be_held_is_known_before_anything_is_trained(digits, method, m
     told = []
     train(settings, digits, method, seed=0, before_start=told.append)
     assert [sum(part.bytes for part in parts) for parts in told] == [needed]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("forget", "Forget with probe_epochs=20"), ("rs2+el2n", "EL2N with probe_epochs=10")]
+)
+def test_a_long_probe_is_told_before_anything_is_trained(method, said):
+    with pytest.warns(UserWarning, match=said):
+        check(config(epochs=10, class_floor=0.1), ["full", method])
+    check(config(epochs=10, settings={"forget": {"probe_epochs": 0.2}, "el2n": {"probe_epochs": 2}}), [method])

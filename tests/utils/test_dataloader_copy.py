@@ -57,8 +57,9 @@ def copy_of_a_rehearsal(loader, monkeypatch):
 
 def copy_of_a_pass(loader, monkeypatch):
     made = []
-    monkeypatch.setattr(passes, "copy_with", lambda *given, **more: made.append(copy_with(*given, **more)) or [])
-    assert list(passes.in_order(loader)) == []
+    copy = lambda *given, **more: made.append(copy_with(*given, **more)) or [0] * SIZE  # noqa: E731
+    monkeypatch.setattr(passes, "copy_with", copy)
+    assert {batch for batch, _ in passes.in_order(loader)} == {0}
     return made[0], {"generator"}
 
 
@@ -82,8 +83,8 @@ def test_a_pass_gives_every_sample_in_order_whatever_the_workers():
                          "persistent_workers": False}):  # fmt: skip
         loader = everything(pin_memory=False, **options)
         before = loader.generator.get_state()
-        found = [(batch[0].tolist(), size) for batch, size in passes.in_order(loader)]
-        assert found == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
+        found = [(batch[0].tolist(), places.tolist()) for batch, places in passes.in_order(loader)]
+        assert found == [(part, part) for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9])]
         assert torch.equal(loader.generator.get_state(), before)
     assert torch.equal(torch.get_rng_state(), draws)
 

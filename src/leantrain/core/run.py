@@ -1,4 +1,4 @@
-"""What a selector is told of the run it serves. N = size of the data set."""
+"""What a selector is told of the run it serves. N = size of the data set, M = samples that the sampler can give."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ class Run:
         fingerprint: names the data set, so that a ranking made for another one is refused.
         writes: whether this process is the one of several ranks that writes files.
         drop_last: whether the DataLoader leaves out a last batch that is short.
+        pool: (M,) int64, ascending: the samples that the user's sampler can give. None where that is all, or where
+            only drawing tells.
     """
 
     size: int
@@ -33,6 +35,17 @@ class Run:
     fingerprint: str = ""
     writes: bool = True
     drop_last: bool = False
+    pool: Tensor | None = None
+
+    @property
+    def where(self) -> Tensor | slice:
+        """Index of the samples that the user's sampler can give: ``values[run.where]`` are (M, ...) of (N, ...)."""
+        return slice(None) if self.pool is None else self.pool
+
+    @property
+    def count(self) -> int:
+        """M."""
+        return self.size if self.pool is None else len(self.pool)
 
     def need_epochs(self, who: str) -> float:
         """The length of the training; a ValueError that says how to give it when unknown."""

@@ -29,12 +29,15 @@ class Gradients:
         features: (N, D) float32, inputs of the layer.
         fingerprint: of the data set; empty when unknown.
         seconds: how long the pass took.
+        read: (M,) int64, the samples that the DataLoader's sampler can give, where that is not all; the rows of all
+            others are NaN.
     """
 
     delta: Tensor
     features: Tensor
     fingerprint: str = ""
     seconds: float = 0.0
+    read: Tensor | None = None
 
 
 def gradients(

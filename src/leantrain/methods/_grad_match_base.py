@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -106,6 +106,8 @@ class Matching(Selector):
         """The validation set's gradients, of the same layer as ``gradients``; None without."""
         other = self.validation() if callable(self.validation) else self.validation
         if other is not None:
+            if other.read is not None:
+                other = replace(other, delta=other.delta[other.read], features=other.features[other.read], read=None)
             ours, theirs = ([g.delta.shape[1], g.features.shape[1]] for g in (gradients, other))
             if ours != theirs:
                 raise ValueError(

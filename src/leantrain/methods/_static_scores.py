@@ -1,12 +1,14 @@
 """Bases of methods that go by one number a sample, worked out once from what the method is given.
 
-N = size of the data set, D = features of a sample, M = samples of the pool.
+N = size of the data set, D = features of a sample, M = samples that the user's sampler can give.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from leantrain.core.plan import Plan
@@ -32,6 +34,8 @@ EXPECTED = {
 class StaticScores(Selector):
     """Base of methods whose scores are made once, of their only input: at the start, or of a callable when needed.
 
+    Only of the samples that the user's sampler can give, and anew where it comes to give others.
+
     A subclass says in ``scores_of`` how, where the input's numbers are not the scores themselves.
 
     Attributes:
@@ -49,19 +53,23 @@ class StaticScores(Selector):
     def setup(self, run: Run) -> None:
         super().setup(run)
         self._scores: Tensor | None = None
+        self._pool: Tensor | None = None  # that the scores are known to cover
         if not callable(self._source()):
             self.static_scores()
 
     def static_scores(self) -> Tensor:
-        """(N,), made by the first call."""
-        if self._scores is None:
+        """(N,), made by the first call; NaN or -1 for samples that the user's sampler cannot give."""
+        run, where = self.run, self.run.where
+        if self._scores is None or (run.pool is not self._pool and not _known(self._scores[where])):
             (name, given), value = next(iter(self.inputs.items())), self._source()
             facts = self._call(value) if callable(value) else value
-            self._scores = self.scores_of((rows if given.kind == "features" else numbers)(name, facts, self.run))
+            values = (rows if given.kind == "features" else numbers)(name, facts, run)
+            self._scores = spread(self.scores_of(values[where]), run)
+        self._pool = run.pool
         return self._scores
 
     def scores_of(self, given: Tensor) -> Tensor:
-        """(N,) scores from the input, (N, D) or (N,) float32."""
+        """(M,) scores of the samples ``run.where`` from their input, (M, D) or (M,) float32."""
         return given
 
     def _source(self) -> Any:
@@ -97,7 +105,19 @@ class ProbeRanking(StaticScores):
     def setup(self, run: Run) -> None:
         if callable(self._source()):
             self._probe = in_whole_epochs("probe_epochs", self.probe_epochs, run, type(self).__name__)
+            if run.epochs is not None:
+                self.check_probe(run.epochs)
         super().setup(run)
+
+    def check_probe(self, epochs: float) -> None:
+        """Warn where the probe would last no shorter than the training, of ``epochs``. A share is taken as meant."""
+        if isinstance(self.probe_epochs, int) and self.probe_epochs >= epochs:
+            who = type(self).__name__
+            warnings.warn(
+                f"{who} with probe_epochs={self.probe_epochs} trains its probe for {self.probe_epochs} epochs before a "
+                f"training of {epochs:g}, which cannot pay. Give fewer, or a share of the training: probe_epochs=0.2.",
+                stacklevel=2,
+            )
 
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         return Plan(highest(self.static_scores(), pool, 1 - self.prune_ratio))
@@ -110,7 +130,7 @@ class ProbeRanking(StaticScores):
 
 
 def rows(name: str, values: Any, run: Run) -> Tensor:
-    """(N, D) float32 on the CPU, one finite row a sample; ValueError for anything else."""
+    """(N, D) float32 on the CPU, one finite row a sample that the sampler can give; ValueError for anything else."""
     if isinstance(values, Features):
         values.check_fingerprint(run.fingerprint)
         values = values.values
@@ -120,16 +140,19 @@ def rows(name: str, values: Any, run: Run) -> Tensor:
     finite = values.sum(dim=1).isfinite()
     doubtful = (~finite).nonzero().flatten()  # finite numbers can overflow when summed up
     finite[doubtful] = values[doubtful].isfinite().all(dim=1)
-    _refuse(name, ~finite, "not finite")
+    _refuse(name, ~finite, "not finite", run)
     return values
 
 
 def numbers(name: str, values: Any, run: Run) -> Tensor:
-    """(N,) float32 on the CPU, one number a sample, infinite ones allowed; ValueError for anything else."""
+    """(N,) float32 on the CPU, one number a sample, infinite ones allowed; ValueError for anything else.
+
+    Of samples that the user's sampler cannot give, NaN is allowed too.
+    """
     if not isinstance(values, Tensor) or values.shape != (run.size,):
         raise _strange(name, values, f"({run.size},), one number")
     values = values.detach().float().cpu()
-    _refuse(name, values.isnan(), "NaN")
+    _refuse(name, values.isnan(), "NaN", run)
     return values
 
 
@@ -140,7 +163,23 @@ def _strange(name: str, values: Any, expected: str) -> ValueError:
     )
 
 
-def _refuse(name: str, broken: Tensor, what: str) -> None:
+def _refuse(name: str, broken: Tensor, what: str, run: Run) -> None:
     samples = broken.nonzero().flatten()
+    if len(samples) and run.pool is not None:
+        samples = run.pool[broken[run.pool]]
     if len(samples):
-        raise ValueError(f"{name} of {len(samples)} samples are {what}, first {samples[:5].tolist()}.")
+        other = "" if run.pool is None else " Were they made with another sampler, which cannot give these?"
+        raise ValueError(f"{name} of {len(samples)} samples are {what}, first {samples[:5].tolist()}.{other}")
+
+
+def spread(values: Tensor, run: Run) -> Tensor:
+    """(N,) from ``values`` (M,) of the samples ``run.where``; for others NaN, or -1 among integers."""
+    if run.pool is None:
+        return values
+    unknown = torch.nan if values.is_floating_point() else -1
+    return torch.full((run.size,), unknown, dtype=values.dtype).index_copy_(0, run.pool, values)
+
+
+def _known(scores: Tensor) -> bool:
+    """Whether none of ``scores`` is what ``spread`` fills in."""
+    return not bool((scores.isnan() if scores.is_floating_point() else scores < 0).any())

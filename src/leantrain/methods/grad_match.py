@@ -57,7 +57,7 @@ class GradMatch(Matching):
     per: Literal["class-gradient", "class"] = "class-gradient"
 
     def _largest(self, run: Run) -> int:
-        return int(run.need_targets("GradMatch").unique(return_counts=True)[1].max())
+        return int(run.need_targets("GradMatch")[run.where].unique(return_counts=True)[1].max())
 
     def _select(self, pool: Tensor, gradients: Gradients, rng: torch.Generator) -> None:
         labels, other = self.run.need_targets("GradMatch")[pool], self._validated(gradients)
@@ -122,12 +122,16 @@ class GradMatchPB(Matching):
         return Plan(plan.indices[samples], self._weights[samples], tuple(self._sizes[batch] for batch in order))
 
     def _largest(self, run: Run) -> int:
-        return -(-run.size // run.batch_size)
+        return -(-run.count // run.batch_size)
 
     def _select(self, pool: Tensor, gradients: Gradients, rng: torch.Generator) -> None:
         partition = torch.randperm(len(pool), generator=generator(self.run.seed, 0, "grad-match-pb"))
-        batches = self.run.batches(pool[partition])
-        atoms = BatchGradients(SampleGradients(gradients.delta, gradients.features), batches)
+        places = self.run.batches(partition)  # in the pool
+        batches = [pool[batch] for batch in places]
+        if self.run.pool is None:
+            atoms = BatchGradients(SampleGradients(gradients.delta, gradients.features), batches)
+        else:  # the gradients of samples that the sampler cannot give were never made
+            atoms = BatchGradients(SampleGradients(gradients.delta[pool], gradients.features[pool]), places)
         other = self._validated(gradients)
         target = None if other is None else everything(other) * (len(batches) / len(other.delta))
         count = validation.portion(self.keep_ratio, len(batches))

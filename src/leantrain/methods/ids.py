@@ -105,7 +105,7 @@ class IDS(StaticScores):
     def scores_of(self, given: Tensor) -> Tensor:
         return prototype_distance(
             given,
-            self._labels(),
+            self._labels()[self.run.where],
             prototypes=self.prototypes,
             prototype=self.prototype,
             distance=self.distance,

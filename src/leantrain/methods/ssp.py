@@ -1,6 +1,6 @@
 """SSP: self-supervised prototypes. Keeps the samples that are far from every cluster of the embedding.
 
-N = size of the data set, D = features of a sample, K = clusters, M = samples of the pool.
+N = samples that the user's sampler can give, D = features of one, K = clusters, M = samples of the pool.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 from leantrain.core.inputs import Input
 from leantrain.core.plan import Plan
 from leantrain.core.run import Run
-from leantrain.methods._static_scores import Rows, StaticScores
+from leantrain.methods._static_scores import Rows, StaticScores, spread
 from leantrain.rng import generator
 from leantrain.solvers import prototypes
 from leantrain.solvers.ranking import by_class, ranks
@@ -63,8 +63,8 @@ class SSP(StaticScores):
                 "SSP with clusters=None makes one cluster a class, and no labels were found. Say how many: "
                 "SSP(clusters=100), or pass labels: wrap(loader, ..., targets=labels)."
             )
-        if self.clusters is not None and self.clusters > run.size:
-            raise ValueError(f"clusters={self.clusters} is more than the {run.size} samples. Use fewer clusters.")
+        if self.clusters is not None and self.clusters > run.count:
+            raise ValueError(f"clusters={self.clusters} is more than the {run.count} samples. Use fewer clusters.")
         if self.class_balance:
             run.need_targets("SSP with class_balance")
         super().setup(run)
@@ -73,12 +73,13 @@ class SSP(StaticScores):
         if epoch < self.start_epoch:
             return Plan(pool)
         distance = self.static_scores()
-        rank = ranks(distance if self.hard else -distance, generator(self.run.seed, 0, "ssp"))
+        known = distance[self.run.where]
+        rank = spread(ranks(known if self.hard else -known, generator(self.run.seed, 0, "ssp")), self.run)
         labels = self.run.need_targets("SSP")[pool] if self.class_balance else torch.zeros_like(pool)
         return Plan(pool[highest_of_classes(rank[pool], labels, self.keep_ratio, self.class_balance)])
 
     def scores_of(self, given: Tensor) -> Tensor:
-        clusters = self.clusters or len(self.run.need_targets("SSP").unique())
+        clusters = self.clusters or len(self.run.need_targets("SSP")[self.run.where].unique())
         return centroid_distance(given, clusters, self.distance, generator(self.run.seed, 0, "ssp k-means"))
 
 

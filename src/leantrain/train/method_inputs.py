@@ -18,9 +18,10 @@ from leantrain import embed, methods
 from leantrain.core.inputs import Input, Sized
 from leantrain.core.ledger import Ledger
 from leantrain.core.run import Run
-from leantrain.core.selector import Selector
+from leantrain.core.selector import Selector, all_parts
 from leantrain.data import ImageData
 from leantrain.embed.extractors import Penultimate
+from leantrain.methods._static_scores import ProbeRanking
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.methods.full import Full
 from leantrain.rng import generator
@@ -84,13 +85,16 @@ def _epochs(share: float, config: TrainConfig) -> int:
 
 
 def check(config: TrainConfig, chosen: Iterable[str], data: ImageData | None = None) -> None:
-    """Make each selector once, with nothing trained: a bad setting must show before hours of training.
+    """Make each selector once, with nothing trained: a bad or strange setting must show before hours of training.
 
     With ``data``, also refuses what will not fit into memory.
     """
     session = None if data is None else Session(config, data, 0)
     for method in chosen:
         selector = build(config, method, session)
+        for part in all_parts(selector):
+            if isinstance(part, ProbeRanking):
+                part.check_probe(config.epochs)
         if session:
             held(selector, session)
 
