@@ -90,9 +90,9 @@ def test_a_callable_is_told_the_probe_epochs_once(method: Any, settings: dict[st
 
 
 def test_the_state_holds_the_ranking() -> None:
-    first = setup(EL2N(scores=lambda _: torch.zeros(SIZE)))
+    first = setup(EL2N(scores=lambda _: torch.zeros(SIZE)), epochs=90)
     plan = first.plan(0, torch.arange(SIZE))
-    second = setup(EL2N(scores=lambda _: pytest.fail("asked again")), seed=5)
+    second = setup(EL2N(scores=lambda _: pytest.fail("asked again")), seed=5, epochs=90)
     second.load_state_dict(first.state_dict())
     assert torch.equal(second.plan(1, torch.arange(SIZE)).indices, plan.indices)
 
@@ -128,7 +128,7 @@ def test_wrong_settings(method: Any, settings: dict[str, Any], text: str) -> Non
 @pytest.mark.parametrize("late", [False, True], ids=["given", "made later"])
 def test_wrong_scores(scores: torch.Tensor, text: str, late: bool) -> None:
     with pytest.raises(ValueError, match=text):
-        kept(EL2N(scores=(lambda _: scores) if late else scores))
+        kept(EL2N(scores=(lambda _: scores) if late else scores), epochs=90)
 
 
 def test_a_share_needs_the_length_of_the_training() -> None:

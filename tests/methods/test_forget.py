@@ -143,9 +143,9 @@ def test_a_shorter_probe_or_a_share_does_not(probe_epochs: Any, epochs: float | 
 
 
 def test_the_state_holds_the_ranking() -> None:
-    first = setup(Forget(events=lambda _: torch.zeros(SIZE)))
+    first = setup(Forget(events=lambda _: torch.zeros(SIZE)), epochs=90)
     plan = first.plan(0, torch.arange(SIZE))
-    second = setup(Forget(events=lambda _: pytest.fail("asked again")), seed=5)
+    second = setup(Forget(events=lambda _: pytest.fail("asked again")), seed=5, epochs=90)
     second.load_state_dict(first.state_dict())
     assert torch.equal(second.plan(1, torch.arange(SIZE)).indices, plan.indices)
 
@@ -178,7 +178,7 @@ def test_wrong_settings(settings: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["given", "made later"])
 def test_wrong_events(events: torch.Tensor, text: str, late: bool) -> None:
     with pytest.raises(ValueError, match=text):
-        kept(Forget(events=(lambda _: events) if late else events))
+        kept(Forget(events=(lambda _: events) if late else events), epochs=90)
 
 
 def test_a_share_needs_the_length_of_the_training() -> None:

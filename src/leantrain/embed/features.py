@@ -11,7 +11,7 @@ class Features:
     """The embedding of every sample.
 
     Args:
-        values: (N, D) float32, row i belongs to sample i.
+        values: (N, D) float32, row i belongs to sample i; NaN where the DataLoader's sampler cannot give it.
         fingerprint: of the data set; empty when unknown.
         extractor: what made them, in words.
         seconds: how long that took.

@@ -15,6 +15,7 @@ from leantrain.embed.extractors import last_linear
 from leantrain.embed.passes import Unreadable, in_order
 from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed
 from leantrain.utils import memory, nested_batch
+from leantrain.utils.sampler_pool import sampler_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def gradients(
 
     Args:
         model: a classifier trained with cross-entropy that ends in a linear layer.
-        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler is not.
+        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler as by ``embed``.
         layer: the layer that gives the class scores, itself or by its name in the model; by default the last
             ``nn.Linear`` in ``model.modules()``.
         forward: how a batch becomes (outputs, targets), as for ``scorer``; by default a batch is (inputs, targets).
@@ -81,7 +82,11 @@ def gradients(
                 delta = torch.zeros(size, part.shape[1], dtype=torch.float32)
                 features = torch.zeros(size, h.shape[1], dtype=torch.float32)
             delta[places], features[places] = part.to(delta), h.to(features)
-        return Gradients(delta, features, dataset_info.fingerprint(loader.dataset), time.perf_counter() - start)
+        read = sampler_part(loader)
+        if read is not None:
+            other = torch.ones(size, dtype=torch.bool).index_fill_(0, read, False)
+            delta[other], features[other] = torch.nan, torch.nan
+        return Gradients(delta, features, dataset_info.fingerprint(loader.dataset), time.perf_counter() - start, read)
 
     width, classes = (getattr(head, name, 0) for name in ("in_features", "out_features"))
     return Sized(make, width, classes, len(loader.dataset))  # pyright: ignore[reportArgumentType]

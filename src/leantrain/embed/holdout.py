@@ -26,8 +26,8 @@ def holdout_losses(
 
     Args:
         model: trained on other data than the loader's, for the same task.
-        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler is not. Where
-            its data set augments, better one without augmentation: the losses are taken once and stay.
+        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler as by ``embed``.
+            Where its data set augments, better one without augmentation: the losses are taken once and stay.
         loss_fn: as for ``scorer``.
         forward: how a batch becomes (outputs, targets), as for ``scorer``.
         classes: number of classes of the task; by default the largest label of the data set plus 1, where it is known.

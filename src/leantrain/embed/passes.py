@@ -1,5 +1,6 @@
 """Embedding passes: every sample of a data set through an extractor, in order. B = samples of a batch."""
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from leantrain.embed.extractors import last_linear, penultimate
 from leantrain.embed.features import Features
 from leantrain.utils import memory, validation
 from leantrain.utils.dataloader_copy import copy_with
+from leantrain.utils.sampler_pool import sampler_part
 from leantrain.utils.tolerant_reading import Collate, Tolerant, culprit
 
 Unreadable = Literal["raise", "skip"]
@@ -34,8 +36,11 @@ def embed(
 ) -> Features:
     """Embed every sample of ``loader``'s data set, in the data set's own order.
 
+    Where the sampler is one of torch's and can give a part of the data set only (a fold), so does this pass: no other
+    sample is read, and their rows are NaN.
+
     Args:
-        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler is not.
+        loader: the training DataLoader; its data set, workers and ``collate_fn`` are used, its sampler's order is not.
         extractor: function of a batch that gives (B, D) features, for example ``pretrained("resnet18")``.
         name: of the extractor, kept with the features.
         batch_size: of this pass; by default the loader's.
@@ -52,6 +57,7 @@ def embed(
             shows with the first batch.
     """
     fingerprint, size = dataset_info.fingerprint(loader.dataset), len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    part = sampler_part(loader)
 
     def make() -> Features:
         start = time.perf_counter()
@@ -62,14 +68,20 @@ def embed(
                 values = torch.empty(size, rows.shape[1], dtype=torch.float32)  # the batches are not held twice
             values[places] = rows.to(values)
             done[places] = True
-        values[~done] = values[done].mean(0) if not done.all() else values[~done]
-        return Features(values, fingerprint, name, time.perf_counter() - start, size - int(done.sum()))
+        lost = ~done
+        if part is not None:
+            values[lost] = torch.nan
+            lost = torch.zeros_like(done).index_fill_(0, part, True) & lost
+        if lost.any():
+            values[lost] = values[done].mean(0)
+        return Features(values, fingerprint, name, time.perf_counter() - start, int(lost.sum()))
 
     if cache is None:
         return make()
     weights = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""  # pyright: ignore[reportFunctionMemberAccess]
     first = next(_rows(loader, extractor, batch_size, unreadable))
-    return cached(Path(cache), (fingerprint, name, weights), size, first, make)
+    of = () if part is None else (hashlib.blake2b(part.numpy().tobytes(), digest_size=16).hexdigest(),)
+    return cached(Path(cache), (fingerprint, name, weights, *of), size, first, make)
 
 
 def _rows(
@@ -91,6 +103,8 @@ def in_order(
 ) -> Iterator[tuple[Any, Tensor]]:
     """Every batch of ``loader``'s data set in the data set's own order, and (B,) the places of its samples in it.
 
+    Of what the sampler can give, where that is known to be a part.
+
     Args:
         unreadable: ``"skip"`` leaves out samples that the data set raises an exception for, and says at the end which.
 
@@ -104,8 +118,13 @@ def in_order(
     skip = validation.one_of("unreadable", unreadable, ["raise", "skip"]) == "skip"
     if skip:
         changes |= {"dataset": Tolerant(loader.dataset), "collate_fn": Collate(loader.collate_fn)}
+    part = sampler_part(loader)
+    if part is None:
+        part = torch.arange(len(loader.dataset))  # pyright: ignore[reportArgumentType]
+    else:
+        changes["sampler"] = part.tolist()
     batches, lost = iter(copy_with(loader, **changes)), {}
-    for places in torch.arange(len(loader.dataset)).split(batch_size):  # pyright: ignore[reportArgumentType]
+    for places in part.split(batch_size):
         try:
             batch = next(batches)
         except Exception as error:
@@ -119,7 +138,7 @@ def in_order(
         if len(places):
             yield batch, places
     if lost:
-        _tell(lost, len(loader.dataset))  # pyright: ignore[reportArgumentType]
+        _tell(lost, len(part))
 
 
 def _tell(lost: dict[int, str], size: int) -> None:

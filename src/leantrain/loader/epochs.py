@@ -30,6 +30,7 @@ from leantrain.loader.batch_sampler import AGAIN, Course, Request, SelectionSamp
 from leantrain.loader.unreadable_samples import Reading
 from leantrain.scoring.loss_recording import ScoringPass
 from leantrain.utils import nested_batch
+from leantrain.utils.sampler_pool import sampler_part
 
 
 class Epochs:
@@ -96,6 +97,7 @@ class Epochs:
 
     def make_plan(self, pool: Tensor) -> Plan:
         """Ask the selector for the plan of the epoch over ``pool`` (M,) int64, unless that was done."""
+        self.run.pool = sampler_part(self.user)
         if self.plan is None:
             start = time.perf_counter()
             if self.steps is not None:  # the epochs that they come to, if those left leave nothing out

@@ -30,6 +30,7 @@ from leantrain.loader.user_order import UserOrder
 from leantrain.scoring.loss_recording import Nonfinite, ScoringPass, TrainingLoss
 from leantrain.scoring.scorer import Scores
 from leantrain.utils import validation
+from leantrain.utils.sampler_pool import sampler_part
 
 
 class Loader:
@@ -75,6 +76,7 @@ class Loader:
             fingerprint=dataset_info.fingerprint(loader.dataset),
             writes=self.ranks.rank == 0,
             drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
+            pool=sampler_part(loader),
         )
         check_ranks(loader, self.ranks)
         order = UserOrder(loader, size, self.ranks)

@@ -1,6 +1,5 @@
 """The order in which the user's own sampler gives samples. W = number of ranks, B = samples of a batch."""
 
-import operator
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from leantrain.distributed.plan_sync import agreed_order
 from leantrain.distributed.process_group import Ranks
+from leantrain.utils.sampler_pool import integers, sampler_pool
 
 
 class UserOrder:
@@ -63,18 +63,7 @@ class UserOrder:
 
     def pool(self) -> Tensor | None:
         """(M,) int64, ascending: the samples that the sampler can give; None where only drawing them tells."""
-        kind, sampler = type(self.sampler), self.sampler
-        if not self.plain:
-            return None
-        if kind in (RandomSampler, SequentialSampler):
-            return torch.arange(len(sampler.data_source))
-        if kind is DistributedSampler:
-            return torch.arange(self._size)
-        if kind is SubsetRandomSampler:
-            return _integers(list(sampler.indices)).unique()
-        if kind is WeightedRandomSampler:
-            return sampler.weights.nonzero().flatten()
-        return None
+        return sampler_pool(self._loader)
 
     def batches(self) -> int:
         """How many batches the user's DataLoader gives."""
@@ -94,9 +83,9 @@ class UserOrder:
         """What the sampler yields in this epoch, (M,) int64; and the sizes of the user's own batches, if they hold."""
         cuts = None
         if self.plain:
-            order = agreed_order(_integers(self._whole(self.sampler)), self.sampler, self._ranks)
+            order = agreed_order(integers(self._whole(self.sampler)), self.sampler, self._ranks)
         else:
-            own = [_integers(list(batch)) for batch in self._whole(self._loader.batch_sampler)]
+            own = [integers(batch) for batch in self._whole(self._loader.batch_sampler)]
             order, cuts = torch.cat([torch.empty(0, dtype=torch.int64), *own]), [len(batch) for batch in own]
             self.batch_size = self.batch_size or max(cuts, default=1)
         size = self._size
@@ -123,10 +112,3 @@ class UserOrder:
                 "plans epoch by epoch and needs one that ends."
             )
         return found
-
-
-def _integers(indices: list[Any]) -> Tensor:
-    try:
-        return torch.tensor([*map(operator.index, indices)], dtype=torch.int64)
-    except TypeError as error:
-        raise TypeError(f"wrap() needs a sampler of integer indices: {error}") from error
