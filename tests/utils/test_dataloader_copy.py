@@ -48,7 +48,7 @@ def kept(loader):
 
 
 def copy_of_wrap(loader, monkeypatch):
-    return dataloader.twin(loader, [[0, 1]], keep_samples=False, tolerant=False), set()  # pyright: ignore
+    return dataloader.twin(loader, [[0, 1]], loader.collate_fn, keep_samples=False, tolerant=False), set()  # pyright: ignore
 
 
 def copy_of_a_rehearsal(loader, monkeypatch):
