@@ -331,8 +331,9 @@ def test_the_trainer_counts(method: str) -> None:
 def test_raising_puts_nothing_between() -> None:
     data = Numbers()
     loader = wrap(DataLoader(data, batch_size=4, collate_fn=objects), Full())
-    assert loader._inner.dataset is data
-    assert loader._inner.collate_fn is objects
+    inner = loader._epochs.inner
+    assert inner.dataset is data
+    assert inner.collate_fn.collate is objects  # within what watches the order of the first batch
 
 
 def test_an_unknown_policy_is_refused() -> None:

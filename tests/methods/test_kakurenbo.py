@@ -53,7 +53,9 @@ class Training:
     def epoch(self) -> reference.Epoch:
         self.model.epoch, self.model.seen_in_eval = self.loader.epoch, []
         trained, factors = [], set()
-        for indices, labels in self.loader:
+        for number, (indices, labels) in enumerate(self.loader):
+            if number == 0:
+                self.model.seen_in_eval = []  # the scoring function was tried on the first batch of the training
             factors.add(self.loader.lr_factor)
             trained += indices.tolist()
             logits = self.model(indices)

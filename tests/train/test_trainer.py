@@ -107,6 +107,7 @@ def alike(one, other) -> float:
 
 
 @pytest.mark.parametrize("method", ["composer-sb", "grad-match", "el2n", "seta"])
+@pytest.mark.filterwarnings("ignore:EL2N with probe_epochs=10")  # a training of three epochs
 def test_half_precision_chooses_nearly_the_same(digits, method):
     """With a learning rate so small that the models do not drift apart."""
     plain = train(config(lr=1e-4), digits, method, seed=0)
