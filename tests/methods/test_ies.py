@@ -86,6 +86,8 @@ def test_in_a_loader_the_mastered_are_scored_after_the_last_step() -> None:
         data.reads.clear()
         trained = []
         for _ in loader:
+            if loader.stats.steps == 0:
+                told.clear()  # the scoring function was tried on the first batch
             assert not told
             trained += loader.indices.tolist()
             loader.reduce(torch.where(loader.indices % 2 == 0, 1.0, 2.0 + epoch % 2))

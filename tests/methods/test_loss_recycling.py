@@ -28,7 +28,7 @@ def trained_and_refreshed(selector: Selector, *, scoring: bool = True) -> list[t
     scored: list[int] = []
 
     def score(batch: Any) -> Tensor:
-        scored.extend(batch[0].tolist())
+        scored.extend(batch[0].tolist() if loader.stats.steps else [])  # before any step it is only tried
         return refreshed_at(loader.epoch, batch[0])
 
     loader = wrapped(selector, epochs=EPOCHS, shuffle=True, score=score if scoring else None)
