@@ -41,7 +41,7 @@ def targets(guard: Guard) -> dict[str, Target]:
 
 
 def test_every_kind_of_file_is_among_the_targets(targets: dict[str, Target]) -> None:
-    assert len(targets) == 35
+    assert len(targets) == 37
     assert all(target.seeds for target in targets.values())
 
 
