@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST, LEAST = 1024, 4  # batches kept in mind: of those that wait for their losses, and of those that have them
+MOST, LEAST = 1024, 1  # batches kept in mind: of those that wait for their losses, and of those that have them
 
 
 @dataclass(eq=False, slots=True)
