@@ -51,6 +51,14 @@ def test_train_writes_run_and_weights(monkeypatch, tmp_path, capsys):
     assert "Accuracy" in capsys.readouterr().out
 
 
+def test_a_training_may_be_tested_at_its_end_only(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, "train", *SMALL, "--evaluate", "end", "--out", tmp_path / "run") == 0
+    first, last = (line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch"))
+    assert "not tested" in first
+    assert "accuracy" in last
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["accuracy"] > 0
+
+
 def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):
     picks = tmp_path / "picks"
     assert run(monkeypatch, "train", "--out", tmp_path / "t", *SMALL, "--method", "rs2", "--record", picks) == 0

@@ -114,9 +114,10 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
     next(epochs)
 
     def tell(row: dict[str, Any]) -> None:
+        tested = "not tested    " if row["accuracy"] is None else f"accuracy {100 * row['accuracy']:5.2f} %"
         console.print(
-            f"epoch {row['epoch'] + 1:3d}  accuracy {100 * row['accuracy']:5.2f} %  trained on {row['trained']:,} "
-            f"samples  {row['train_seconds']:.1f} s",
+            f"epoch {row['epoch'] + 1:3d}  {tested}  trained on {row['trained']:,} samples  "
+            f"{row['train_seconds']:.1f} s",
             highlight=False,
         )
         next(epochs, None)
