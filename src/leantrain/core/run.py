@@ -1,10 +1,13 @@
 """What a selector is told of the run it serves. N = size of the data set, M = samples that the sampler can give."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor
 
 from leantrain.core.ledger import Ledger
+
+Goal = Literal["balanced", "as-trained"]
 
 
 @dataclass(slots=True)
@@ -24,6 +27,9 @@ class Run:
         drop_last: whether the DataLoader leaves out a last batch that is short.
         pool: (M,) int64, ascending: the samples that the user's sampler can give. None where that is all, or where
             only drawing tells.
+        goal: what the model is for: ``"balanced"``, accuracy that counts each class the same, or ``"as-trained"``,
+            over classes as frequent as in training; None when ``wrap`` was not told.
+        dataset: the user's, for what can be known of it without loading samples one by one.
     """
 
     size: int
@@ -36,6 +42,8 @@ class Run:
     writes: bool = True
     drop_last: bool = False
     pool: Tensor | None = None
+    goal: Goal | None = None
+    dataset: Any = None
 
     @property
     def where(self) -> Tensor | slice:
@@ -54,6 +62,16 @@ class Run:
                 f"{who} depends on the length of the training. Pass it: wrap(loader, ..., epochs=90), or steps=."
             )
         return self.epochs
+
+    def need_goal(self, who: str) -> Goal:
+        """The goal; a ValueError that says how to give it when unknown."""
+        if self.goal is None:
+            raise ValueError(
+                f"{who} changes how often the classes come, which helps one goal and harms the other. Say yours: "
+                'wrap(loader, ..., goal="balanced") where each class counts the same, goal="as-trained" where classes '
+                "will be as frequent as in training."
+            )
+        return self.goal
 
     def batches(self, samples: Tensor) -> tuple[Tensor, ...]:
         """``samples`` (M,) cut into batches; with ``drop_last`` without a short last one, unless it is the only one."""

@@ -31,8 +31,8 @@ class Selector:
     run lives in attributes made by ``setup``; those that ``learnt`` names are saved.
 
     ``needs`` names what the user must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
-    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``), ``"epochs"`` and
-    ``"targets"`` (``wrap(epochs=, targets=)``).
+    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``), ``"epochs"``,
+    ``"targets"`` and ``"goal"`` (``wrap(epochs=, targets=, goal=)``).
 
     Attributes:
         inputs: those of the settings that are facts of the samples; a trainer makes them.
@@ -73,6 +73,8 @@ class Selector:
             run.need_epochs(who)
         if "targets" in self.needs:
             run.need_targets(who)
+        if "goal" in self.needs:
+            run.need_goal(who)
         check_fits(self.memory(run))
 
     def memory(self, run: Run) -> list[Part]:

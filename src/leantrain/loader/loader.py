@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 from leantrain.core import dataset_info
 from leantrain.core.ledger import Ledger
 from leantrain.core.plan import Plan
-from leantrain.core.run import Run
+from leantrain.core.run import Goal, Run
 from leantrain.core.selector import Selector, name_of
 from leantrain.core.stats import Stats
 from leantrain.distributed.ledger_sync import Exchange
@@ -57,6 +57,7 @@ class Loader:
         seed: int,
         nonfinite: Nonfinite,
         unreadable: Unreadable,
+        goal: Goal | None,
     ) -> None:
         size = dataloader.check_loader(loader)
         self.selector = selector
@@ -77,6 +78,8 @@ class Loader:
             writes=self.ranks.rank == 0,
             drop_last=bool(getattr(loader.batch_sampler, "drop_last", False)),
             pool=sampler_part(loader),
+            goal=goal,
+            dataset=loader.dataset,
         )
         check_ranks(loader, self.ranks)
         order = UserOrder(loader, size, self.ranks)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from leantrain.core.run import Goal
 from leantrain.core.selector import Selector
 from leantrain.loader import dataloader
 from leantrain.loader.loader import Loader
@@ -26,6 +27,7 @@ def wrap(
     seed: int = 0,
     nonfinite: Nonfinite = "raise",
     unreadable: Unreadable = "raise",
+    goal: Goal | None = None,
 ) -> Loader:
     """Wrap a DataLoader so that it gives only the samples worth training on.
 
@@ -47,6 +49,8 @@ def wrap(
         unreadable: what to do when the data set raises an exception for a sample. ``"raise"`` stops with the sample's
             name. ``"skip"`` leaves it out of its batch, which then is smaller, warns and counts it in
             ``stats.unreadable``; where more than half of the samples tried cannot be read, it stops all the same.
+        goal: what the model is for, where a method changes how often classes come: ``"balanced"``, accuracy that counts
+            each class the same, or ``"as-trained"``, over classes as frequent as in training.
 
     With ``drop_last=True`` in the DataLoader every training batch has the same size, so that a model under
     ``torch.compile`` compiles its training step once; ``ComposerSB`` alone trains on smaller batches too, and a replay
@@ -76,5 +80,7 @@ def wrap(
         raise ValueError(f"epochs={epochs} and steps={steps}: give the length of the training as one of the two.")
     validation.one_of("nonfinite", nonfinite, ["raise", "skip", "keep"])
     validation.one_of("unreadable", unreadable, ["raise", "skip"])
+    if goal is not None:
+        validation.one_of("goal", goal, ["balanced", "as-trained"])
     options = {"score": score, "epochs": epochs, "steps": steps, "targets": targets, "seed": seed}
-    return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable)
+    return Loader(loader, selector, **options, nonfinite=nonfinite, unreadable=unreadable, goal=goal)

@@ -69,6 +69,9 @@ class TrainConfig(BaseModel):
     workers: int = Field(default=0, ge=0, le=1024, description="DataLoader worker processes")
     nonfinite: Literal["raise", "skip", "keep"] = Field(default="raise", description="losses that are NaN or infinite")
     unreadable: Literal["raise", "skip"] = Field(default="raise", description="samples that cannot be read")
+    goal: Literal["balanced", "as-trained"] | None = Field(
+        default=None, description="what the accuracy is for: classes that count the same, or as frequent as trained on"
+    )
     class_floor: float | None = Field(default=None, gt=0, le=1, description="share of each class that is always kept")
     evaluate: Literal["epoch", "end"] = Field(default="epoch", description="test after each epoch, or after the last")
     checkpoint_seconds: float = Field(default=60, ge=0, description="between two checkpoints; 0 keeps every step")

@@ -152,6 +152,7 @@ class Session:
             seed=self.seed,
             nonfinite=self.config.nonfinite,
             unreadable=self.config.unreadable,
+            goal=self.config.goal,
         )
         schedule = ProgressLR(self.optimizer, loader, self.config.learning_rate())
         self._running = _Epoch(_counts(loader))
