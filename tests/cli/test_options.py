@@ -14,7 +14,7 @@ TRAINING = """
     --data --limit --condition --condition-seed --test-limit --model --width --image-size --epochs --batch-size
     --optimizer --lr --momentum --nesterov --no-nesterov --weight-decay --schedule --warmup --milestones --factor
     --device --precision --channels-last --no-channels-last --compile --no-compile --resident --workers --nonfinite
-    --unreadable --class-floor --evaluate --checkpoint-seconds --set --config --threads
+    --unreadable --goal --class-floor --evaluate --checkpoint-seconds --set --config --threads
 """
 COMPARISON = "--methods --seeds --note --show-class --control --controls --line"
 FLAGS = {
