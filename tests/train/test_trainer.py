@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from leantrain import Loader, data
+from leantrain import Loader, Selector, data, methods
 from leantrain.schedule import linear_peak
 from leantrain.tasks.image_classification import models
 from leantrain.tasks.image_classification.augment import Augment
@@ -197,3 +197,25 @@ def test_bad_devices_and_precisions_say_what_to_use(digits, monkeypatch):
         train(config(device="cuda"), digits, "full", seed=0)
     with pytest.raises(ValueError, match=r"fp16' needs a GPU.*bf16"):
         train(config(precision="fp16"), digits, "full", seed=0)
+
+
+def test_each_note_of_a_method_is_told_once(digits, monkeypatch):
+    class Finds(Selector):
+        def notes(self):
+            return ["found at the start", *[f"found after epoch {epoch}" for epoch in range(self.ended)]]
+
+        def setup(self, run):
+            super().setup(run)
+            self.ended = 0
+
+        def end_epoch(self, epoch):
+            self.ended = min(epoch + 1, 2)
+
+    class Other(Finds):
+        def notes(self):
+            return ["of the other"]
+
+    monkeypatch.setattr(methods, "make", lambda *_: Other() | Finds())
+    told = []
+    train(config(), digits, "full", seed=0, evaluate=False, note=told.append)
+    assert told == ["of the other", "found at the start", "found after epoch 0", "found after epoch 1"]

@@ -126,6 +126,9 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
         if parts:
             console.print(f"Memory for the selection: {describe_parts(parts)}.", highlight=False)
 
+    def tell_note(note: str) -> None:
+        console.print(note, markup=False, highlight=False)
+
     told = tell if first else None  # only rank 0 knows the accuracy
     result = run(
         config,
@@ -136,6 +139,7 @@ def train(config: Any, method: str, seed: int, out: Path, record: Path | None, r
         checkpoints=checkpoints,
         before_start=tell_memory,
         after_epoch=told,
+        note=tell_note if first else None,
     )
     if not first:
         return

@@ -121,6 +121,10 @@ class Selector:
         """Counts of remarkable events, by name; for reports."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What it found in the data, and why it acts on that or does not: a sentence each, for people."""
+        return []
+
     def distances(self) -> Tensor | None:
         """(N,) float32, how far each sample lies from the prototype or centroid that it is ranked by; for reports.
 
@@ -210,6 +214,9 @@ class Composite(Selector):
 
     def report(self) -> dict[str, float]:
         return {name: count for part in self.parts.values() for name, count in part.report().items()}
+
+    def notes(self) -> list[str]:
+        return [note for part in self.parts.values() for note in part.notes()]
 
     def distances(self) -> Tensor | None:
         return next((found for part in self.parts.values() if (found := part.distances()) is not None), None)

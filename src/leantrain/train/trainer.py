@@ -59,6 +59,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     before_start: Callable[[list[Part]], None] | None = None,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Train one model with one method. Under ``torchrun`` on all ranks: rank 0 evaluates and writes.
 
@@ -73,6 +74,7 @@ def train(
         checkpoints: where the run is kept while it goes on, and where it goes on from if it was interrupted.
         before_start: called with the large things that the selection will hold.
         after_epoch: called with each epoch's row, for progress bars.
+        note: called once with each of the method's ``notes``, after the first epoch in which it has it.
 
     Raises:
         ValueError: a setting does not fit the method or the data; before the training starts.
@@ -90,6 +92,7 @@ def train(
         selector = Record(selector, record)
     rows: list[dict[str, Any]] = []
     per_class: list[float] = []
+    noted: set[str] = set()
     resume = None
     ours = identity(config, data, method, seed, epochs)
     complete = partial(with_defaults, TrainConfig, here=ours)
@@ -116,6 +119,10 @@ def train(
             rows.append(row | {"accuracy": overall})
             if checkpoints:
                 checkpoints.after_epoch(state)
+            for said in selector.notes():
+                if note and said not in noted:
+                    noted.add(said)
+                    note(said)
             if after_epoch:
                 after_epoch(rows[-1])
     facts = _facts(session, selector, rows, epochs, per_class)
