@@ -36,6 +36,7 @@ from leantrain.methods import (
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay.record_replay import Record, Replay
 from leantrain.schedule import ProgressLR
+from leantrain.scoring.loss_shapes import one_by_one, per_sample
 from leantrain.scoring.partial_forward import PartialForward
 from leantrain.scoring.scorer import Scores, scorer
 
@@ -79,6 +80,8 @@ __all__ = [
     "Selector",
     "StaleSB",
     "estimate",
+    "one_by_one",
+    "per_sample",
     "scorer",
     "wrap",
 ]

@@ -17,7 +17,7 @@ def blocks(name: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/partial-forward.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/losses.md", "docs/partial-forward.md"])
 def test_its_python_runs(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what it writes lies there
     found = blocks(name)

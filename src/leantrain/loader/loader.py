@@ -4,7 +4,7 @@ N = size of the data set, B = samples of a batch, K = samples kept of it.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from leantrain.loader.open_batch import OpenBatch
 from leantrain.loader.unreadable_samples import Reading, Unreadable
 from leantrain.loader.user_order import UserOrder
 from leantrain.scoring.loss_recording import Nonfinite, ScoringPass, TrainingLoss
+from leantrain.scoring.loss_shapes import by_sample
 from leantrain.scoring.scorer import Scores
 from leantrain.utils import validation
 from leantrain.utils.sampler_pool import sampler_part
@@ -213,7 +214,15 @@ class Loader:
         self._epochs.end()
 
     def reduce(
-        self, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None, *, indices: Any = None
+        self,
+        losses: Tensor | Mapping[str, Tensor],
+        logits: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        indices: Any = None,
+        weights: Mapping[str, Any] | None = None,
+        mask: Tensor | None = None,
+        sample_ids: Tensor | None = None,
     ) -> Tensor:
         """The training loss of the batch handed out last: records, weighs and averages.
 
@@ -227,14 +236,24 @@ class Loader:
 
         Args:
             losses: (B,) one loss a sample, with gradient, of any floating type. A loss function's class weights act on
-                each sample's loss; unlike its own mean, the mean here does not divide by their sum.
+                each sample's loss; unlike its own mean, the mean here does not divide by their sum. Of other shapes
+                with ``mask`` or ``sample_ids``. Or a dict of such, terms that are added up.
             logits: (B, C) class scores, for methods that need correctness or confidence.
             targets: (B,) class labels, likewise.
             indices: (B,) whose losses they are; by default those of the batch handed out last.
+            weights: factors of a dict's terms by name; 1 where none is given. A sample's weight comes on top.
+            mask: bool or 0 and 1, of the losses' shape (B, ...): what counts of tokens (B, T) or pixels (B, H, W), for
+                example ``targets != ignore_index``. A sample's loss, as it is recorded, is the mean over what counts
+                of it, 0 if nothing does.
+            sample_ids: integers of the losses' shape, for rows into which samples are packed: to which sample of the
+                batch, from 0 in the order of ``indices``, each of the losses belongs; negative for padding.
 
         Returns:
             The mean of weight times loss, a scalar to call ``backward`` on, in float32 or float64. Without weights it
-            is ``losses.mean()``, in their own type.
+            is ``losses.mean()``, in their own type. With ``mask`` or ``sample_ids`` the mean over all that counts in
+            the batch, each with its sample's weight, so that long samples count for more: without weights
+            ``losses[mask].mean()``, the usual loss of tokens. For one in which samples count the same:
+            ``reduce(leantrain.per_sample(losses, mask=mask))``.
 
         Raises:
             ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.
@@ -243,7 +262,10 @@ class Loader:
         """
         presented = self._epochs.presented
         places = presented.of_newest() if indices is None else presented.of(indices)
-        loss = self._training_loss(places, losses, logits, targets)
+        told: Any = losses
+        if isinstance(losses, Mapping) or weights is not None or mask is not None or sample_ids is not None:
+            told = by_sample(losses, len(places.indices), weights=weights, mask=mask, sample_ids=sample_ids)
+        loss = self._training_loss(places, told, logits, targets)
         places.mark(loss.requires_grad)
         self._epochs.tell(places)
         return loss

@@ -15,7 +15,8 @@ from leantrain.core.presented import Places
 from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.distributed.ledger_sync import LOSSES, SCORES, TRAINING, Exchange
-from leantrain.scoring.scorer import Scores, broken, check_losses, judge, weighted_mean
+from leantrain.scoring.loss_shapes import Sums
+from leantrain.scoring.scorer import Scores, as_scores, broken, check_losses, judge, weighted_mean
 from leantrain.utils import nested_batch
 
 Nonfinite = Literal["raise", "skip", "keep"]
@@ -63,8 +64,7 @@ class ScoringPass:
         assert self.score is not None
         if self.selector.scale_factor != 1:
             batch = nested_batch.resize(batch, self.selector.scale_factor)
-        scores = self.score(batch)
-        scores = scores if isinstance(scores, Scores) else Scores(scores)
+        scores = as_scores(self.score(batch))
         check_losses(scores.losses, len(indices), "score(batch)")
         if scores.correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
             raise ValueError(
@@ -89,13 +89,15 @@ class TrainingLoss:
         self.last: Tensor | None = None  # the losses told last
 
     def __call__(
-        self, places: Places, losses: Tensor, logits: Tensor | None = None, targets: Tensor | None = None
+        self, places: Places, told: Tensor | Sums, logits: Tensor | None = None, targets: Tensor | None = None
     ) -> Tensor:
-        """The mean of weight times loss over the samples of all ranks, once their gradients are averaged.
+        """The mean of weight times loss over the samples of all ranks, or over all that counts of them, once their
+        gradients are averaged.
 
         DDP averages over ranks, so the mean over this rank's samples counts by their share of all.
         """
         indices, first = places.indices, places.first
+        losses = told.per_sample() if isinstance(told, Sums) else told
         losses = check_losses(losses, len(indices), "reduce(losses)")
         places.check_gradient(losses.requires_grad)
         correct, confidence = judge(logits, targets)
@@ -122,5 +124,7 @@ class TrainingLoss:
         self.stats.steps += places.steps
         self.stats.trained += places.trained
         self.exchange.note(TRAINING, places.epoch, indices, *seen)
+        if isinstance(told, Sums):
+            return told.mean(places.weights, self.exchange.ranks)
         loss = losses.mean() if places.weights is None else weighted_mean(losses, places.weights)
         return loss if places.share == 1 else loss * places.share

@@ -4,12 +4,13 @@ import contextlib
 import copy
 import inspect
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from leantrain.scoring import loss_shapes
 from leantrain.utils import nested_batch, validation
 
 
@@ -41,9 +42,10 @@ class Scores(NamedTuple):
 
 def scorer(
     model: nn.Module,
-    loss_fn: Callable[..., Tensor],
+    loss_fn: Callable[..., Any] | None = None,
     *,
-    forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
+    mode: Literal["eval", "train"] = "eval",
+    forward: Callable[[nn.Module, Any], Any] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
@@ -54,6 +56,9 @@ def scorer(
     The model runs in eval mode without gradient. Its training flags, BatchNorm statistics, gradients and the random
     streams of torch are afterwards what they were, also when it is compiled or wrapped, and after an error.
 
+    A detector gives its losses itself, in training mode only: ``scorer(detector, mode="train")`` reads a batch of
+    (images, targets) and tells the sum of each image's losses, image by image, which is slow (``one_by_one``).
+
     Where the pass weighs, ask for ``channels_last``, a ``dtype`` of lower precision, and on the CPU a ``chunk`` of 32;
     how much each of them saves stands in ``results/benchmarks/scoring-forward.json``. ``torch.compile(model)`` can be
     given instead of the model.
@@ -61,9 +66,13 @@ def scorer(
     Args:
         model: the model being trained.
         loss_fn: a functional loss (``F.cross_entropy``), a loss module, or any function of (outputs, targets) that
-            gives one loss a sample. ``reduction="none"`` is set where the loss knows it.
-        forward: how a batch becomes (outputs, targets). By default a batch is a pair (inputs, targets). For others,
-            say: ``forward=lambda model, batch: (model(batch["pixels"]), batch["label"])``.
+            gives one loss a sample, or a dict of such to be added up. ``reduction="none"`` is set where the loss knows
+            it. Losses of tokens or pixels become one a sample by ``per_sample``. None: the model tells them itself.
+        mode: ``"train"`` for a model that gives losses in training mode only: dropout and BatchNorm then work as in
+            training, on copies of the buffers, and layers that are kept in eval mode stay so.
+        forward: how a batch becomes (outputs, targets), or without a ``loss_fn`` losses as that would give. By default
+            a batch is a pair (inputs, targets). For others, say:
+            ``forward=lambda model, batch: (model(batch["pixels"]), batch["label"])``.
         device: where batches are moved to; by default where the model's parameters are.
         dtype: run under autocast with this type, for example ``torch.bfloat16``.
         channels_last: lay out images, the (B, C, H, W) tensors of a batch, channels last, which convolutions run faster
@@ -75,21 +84,24 @@ def scorer(
     Returns:
         A function of a batch that gives ``Scores``.
     """
-    per_sample = per_sample_loss(loss_fn)
-    forward = forward or read_pair
+    loss = None if loss_fn is None else per_sample_loss(loss_fn)
+    read = forward or (read_pair if loss_fn is not None else _read_losses)
+    validation.one_of("mode", mode, ["eval", "train"])
     if chunk is not None:
         validation.integer("chunk", chunk, least=1)
 
     def forwarded(batch: Any) -> Scores:
-        outputs, targets = forward(model, batch)
-        return Scores(per_sample(outputs, targets), *judge(outputs, targets))
+        if loss is None:
+            return as_scores(read(model, batch))
+        outputs, targets = read(model, batch)
+        return Scores(as_scores(loss(outputs, targets)).losses, *judge(outputs, targets))
 
     def score(batch: Any) -> Scores:
         parameter = next(model.parameters(), None)
         place = torch.device(device or (parameter.device if parameter is not None else "cpu"))
         moved = nested_batch.to(batch, place)
         moved = nested_batch.channels_last(moved) if channels_last else moved
-        with undisturbed(model, place), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
+        with undisturbed(model, place, mode), torch.autocast(place.type, dtype=dtype, enabled=dtype is not None):
             parts = [moved] if chunk is None else nested_batch.split(moved, chunk)
             scores = [forwarded(part) for part in parts]
         if len(parts) == 1:
@@ -103,22 +115,37 @@ def scorer(
 
 
 class undisturbed:
-    """Eval mode and no gradient within; training flags and random streams restored on leaving, also after an error."""
+    """No gradient within, and eval mode; or training mode, as the model has it or else for all of it, on copies of its
+    buffers. Training flags, buffers and random streams are restored on leaving, also after an error."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: nn.Module, device: torch.device, mode: Literal["eval", "train"] = "eval") -> None:
+        self.model, self.device, self.mode = model, device, mode
+        self.buffers: list[tuple[dict[str, Tensor | None], dict[str, Tensor | None]]] = []
 
     def __enter__(self) -> None:
-        self.training = [module for module in self.model.modules() if module.training]
+        self.flags = [(module, module.training) for module in self.model.modules()]
         self.grad = torch.no_grad()
         self.rng = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
         self.grad.__enter__()
         self.rng.__enter__()
-        self.model.eval()
+        if self.mode == "eval":
+            self.model.eval()
+            return
+        # Not copied back: a graph that waits for its backward pass may hold the buffers themselves.
+        self.buffers = [(module._buffers, dict(module._buffers)) for module, _ in self.flags if module._buffers]
+        copies = {
+            id(buffer): buffer.clone() for _, own in self.buffers for buffer in own.values() if buffer is not None
+        }
+        for used, own in self.buffers:
+            used.update({name: copies.get(id(buffer)) for name, buffer in own.items()})
+        if not self.model.training:
+            self.model.train()
 
     def __exit__(self, *error: Any) -> None:
-        for module in self.training:  # module by module: a user may keep some layers in eval mode
-            module.training = True
+        for module, flag in self.flags:  # module by module: a user may keep some layers in eval mode
+            module.training = flag
+        for used, own in self.buffers:
+            used.update(own)
         self.rng.__exit__(*error)
         self.grad.__exit__(*error)
 
@@ -128,6 +155,13 @@ def uncompiled() -> contextlib.AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled; loading it takes seconds
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+def as_scores(told: Any) -> Scores:
+    """What a scoring function told, as ``Scores``: those themselves, losses, or a dict of losses to be added up."""
+    if isinstance(told, Scores):
+        return told
+    return Scores(loss_shapes.per_sample(told) if isinstance(told, Mapping) else told)
 
 
 def judge(outputs: Any, targets: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -156,8 +190,9 @@ def check_losses(losses: Any, expected: int, source: str) -> Tensor:
         )
     if losses.shape != (expected,):
         fix = (
-            "Average over the other dimensions, each sample over what counts of it: losses.flatten(1).mean(1), or with "
-            "void pixels and padding (losses * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)."
+            "Average over the other dimensions: losses.flatten(1).mean(1). With void pixels or padding, say what "
+            "counts, mask=targets != ignore_index: loader.reduce(losses, mask=mask), and to score "
+            "leantrain.per_sample(losses, mask=mask)."
             if losses.ndim > 1
             else (
                 "Is it the loss of the batch that the loader gave last? A collate_fn must not leave samples out: let "
@@ -183,6 +218,16 @@ def read_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
         )
     inputs, targets = batch
     return model(inputs), targets
+
+
+def _read_losses(model: nn.Module, batch: Any) -> Any:
+    """The losses of a model that tells them itself, sample by sample, of a batch that is a pair (inputs, targets)."""
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        raise TypeError(
+            f"scorer() without a loss_fn expected a batch of (inputs, targets), not {type(batch).__name__}. Say how it "
+            "becomes losses: scorer(model, forward=lambda model, batch: leantrain.one_by_one(model, batch))."
+        )
+    return loss_shapes.one_by_one(model, *batch)
 
 
 def per_sample_loss(loss_fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
