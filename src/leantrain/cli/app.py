@@ -16,7 +16,7 @@ try:
     from leantrain.cli.options import checked, configured, home, split
     from leantrain.compare.config import CompareConfig
     from leantrain.train.config import TrainConfig
-    from leantrain.train.session import under_torchrun
+    from leantrain.train.fabric import under_torchrun
     from leantrain.utils import validation
 except ModuleNotFoundError as error:  # the library alone does not need them
     raise SystemExit(f'leantrain\'s command line needs {error.name}: pip install "leantrain[cli]"') from error

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from leantrain.loader.unreadable_samples import DIED, worker_died
-from leantrain.train.session import under_torchrun
+from leantrain.train.fabric import under_torchrun
 
 HOME = f"{Path(__file__).parents[1]}{os.sep}"  # where leantrain lies
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # full or failing: no fault of the input

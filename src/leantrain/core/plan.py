@@ -4,12 +4,14 @@ N = size of the data set, M = samples of an epoch's plan, B = samples of an orig
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from leantrain.core.run import Run
+from leantrain.core.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Plan:
         batch_sizes: where given, the plan's order holds and is cut into exactly these training batches.
         lr_factor: of the epoch's learning rate. ``ProgressLR`` follows it; other schedules read ``loader.lr_factor``.
         refresh: (H,) int64 indices that are scored, without training on them, once the epoch's last step is done.
+        view: which part of each sample is processed; None for all of it. ``loader.view`` applies it.
     """
 
     indices: Tensor
@@ -31,6 +34,7 @@ class Plan:
     batch_sizes: tuple[int, ...] | None = None
     lr_factor: float = 1.0
     refresh: Tensor | None = None
+    view: View | None = None
 
     def check(self, who: str, run: Run, epoch: int, pool: int) -> None:
         """ValueError when the plan of ``who`` over ``pool`` samples does not fit the run.
@@ -56,6 +60,18 @@ class Plan:
             if epoch == 0:
                 raise ValueError(message)
             warnings.warn(message, stacklevel=3)  # the training is under way: go on with a short batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that ``of`` makes the plan of again."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"view": self.view and asdict(self.view)}
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Self:
+        """The plan whose ``state_dict`` that is."""
+        values: dict[str, Any] = dict(state)
+        view = values.pop("view", None)  # an older one lacks it
+        return cls(**values, view=view and View(**view))
 
     @property
     def repeats(self) -> bool:

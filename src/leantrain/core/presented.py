@@ -31,6 +31,7 @@ class Presented:
     parts: list[Tensor]
     indices: Tensor
     weights: Tensor | None
+    pixels: float = 1.0  # share of the inputs' pixels that the view left
     graded: bool = False  # whether losses with a gradient came
     told: Tensor = field(init=False)  # (B,) bool, whose losses came
     left: int = field(init=False)  # samples whose losses did not
@@ -59,7 +60,7 @@ class Places:
         weights: (b,), None for 1.
         first: (b,) bool, whose losses were not told before: a presentation counts once.
         share: factor of this rank's mean, so that the ranks' mean is that over all samples.
-        trained: presentations on all ranks that are told for the first time.
+        trained: presentations on all ranks that are told for the first time, by the share of their pixels.
         steps: batches of which something is told for the first time.
     """
 
@@ -69,7 +70,7 @@ class Places:
     weights: Tensor | None
     first: Tensor
     share: float
-    trained: int
+    trained: dict[float, int]
     steps: int
 
     def check_gradient(self, graded: bool) -> None:
@@ -189,10 +190,11 @@ class Presentations:
             for batch, at in parts
         ]
         first = [~batch.told[at] for batch, at in parts]
-        trained = 0
+        trained: dict[float, int] = {}
         for (batch, _), new in zip(parts, first, strict=True):  # this rank's progress within a batch stands for all
             size, before = len(batch.indices), len(batch.indices) - batch.left
-            trained += batch.of * (before + int(new.sum())) // size - batch.of * before // size
+            told = batch.of * (before + int(new.sum())) // size - batch.of * before // size
+            trained[batch.pixels] = trained.get(batch.pixels, 0) + told
         return Places(
             parts,
             parts[0][0].epoch,

@@ -240,6 +240,8 @@ class Chain(Composite):
     def plan(self, epoch: int, pool: Tensor) -> Plan:
         outer = self.left.plan(epoch, pool)
         inner = self.right.plan(epoch, outer.indices)
+        if outer.view and inner.view:
+            raise ValueError(f"{name_of(self)}: two of them change the size of the inputs. Leave one out.")
         if outer.repeats and inner.batch_sizes is None:  # then the order holds, and the right's may be the data set's
             order = torch.randperm(len(inner.indices), generator=generator(self.run.seed, epoch, "chain"))
             weights = None if inner.weights is None else inner.weights[order]
@@ -257,6 +259,7 @@ class Chain(Composite):
             inner.batch_sizes,  # the left's batches are broken up: the right chose within them
             outer.lr_factor * inner.lr_factor,
             torch.cat(refresh) if refresh else None,
+            outer.view or inner.view,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 
 def _latest() -> deque[float]:
@@ -15,7 +16,7 @@ class Stats:
     Attributes:
         loaded: samples read from the data set.
         scored: samples that had a forward pass without gradient.
-        trained: samples that had a forward and a backward pass.
+        trained_at: samples that had a forward and a backward pass, by the share of their pixels that the view left.
         batches: training batches that were handed out.
         steps: those of which losses were told.
         skipped_steps: those without gradient because of a loss that was not finite; not among ``steps``.
@@ -26,7 +27,7 @@ class Stats:
 
     loaded: int = 0
     scored: int = 0
-    trained: int = 0
+    trained_at: dict[float, int] = field(default_factory=dict)
     batches: int = 0
     steps: int = 0
     skipped_steps: int = 0
@@ -47,14 +48,26 @@ class Stats:
             + (f"\n{self.skipped_steps:,} steps skipped" if self.skipped_steps else "")
         )
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """Counts and seconds; the latest costs are this process's own."""
-        return {name: getattr(self, name) for name in self.__slots__ if not name.endswith("_cost")}
+        state = {name: getattr(self, name) for name in self.__slots__ if not name.endswith("_cost")}
+        return state | {"trained_at": [*self.trained_at.items()]}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from ``state_dict``."""
+        trained = {"trained_at": dict(state.get("trained_at") or [(1.0, state.get("trained", 0))])}  # an older one
         for name in self.state_dict():
-            setattr(self, name, state.get(name, getattr(self, name)))  # an older state may lack one
+            setattr(self, name, (state | trained).get(name, getattr(self, name)))  # an older state may lack one
+
+    @property
+    def trained(self) -> int:
+        """Samples that had a forward and a backward pass."""
+        return sum(self.trained_at.values())
+
+    @property
+    def work(self) -> float:
+        """The same in samples of full size: a quarter of the pixels is a quarter of a sample."""
+        return sum(pixels * samples for pixels, samples in self.trained_at.items())
 
     @property
     def selection_seconds(self) -> float:

@@ -3,6 +3,7 @@
 Each rank works them out by itself. They are compared, and where they differ rank 0's are used.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,12 +28,13 @@ def agreed_plan(plan: Plan, ranks: Ranks) -> Plan:
         return plan
     indices, weights, sizes, refresh, facts = (ranks.first(part) for part in parts)
     weighted, cut, refreshes, lr_factor = facts.tolist()
-    return Plan(
-        indices,
-        weights if weighted else None,
-        tuple(sizes.tolist()) if cut else None,
-        lr_factor,
-        refresh if refreshes else None,
+    return replace(
+        plan,
+        indices=indices,
+        weights=weights if weighted else None,
+        batch_sizes=tuple(sizes.tolist()) if cut else None,
+        lr_factor=lr_factor,
+        refresh=refresh if refreshes else None,
     )
 
 

@@ -50,6 +50,8 @@ class Epochs:
         presented: the batches that were handed out.
         plan: of the running epoch, or made already for the next one.
         position: share of the running epoch that is done.
+        done: share of the training's work that was done by the end of the last epoch, where its view said so.
+        viewed: whether the loop ever asked for a view.
         told: whether losses of the running pass were told.
         resumed: state of a running epoch to go on with.
         before_plan: the selector's state before the plan was made.
@@ -80,7 +82,8 @@ class Epochs:
         self.presented = Presentations(self.ranks.count)
         self.number, self.position = 0, 0.0
         self.plan: Plan | None = None
-        self.told = self.asked = self.rate_is_followed = False
+        self.told = self.asked = self.rate_is_followed = self.viewed = False
+        self.done: float | None = None
         self.resumed: dict[str, Any] | None = None
         self.before_plan: dict[str, Any] = {}
         self.at_start: tuple[dict[str, Any], Tensor] | None = None
@@ -277,6 +280,7 @@ class Epochs:
                 stacklevel=3,
             )
             self.rate_is_followed = True  # said once
+        self.done = self.plan.view.done(1.0) if self.plan and self.plan.view else None
         self.sampler.close()
         self.exchange.flush()
         self.selector.end_epoch(self.number)

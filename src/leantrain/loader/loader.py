@@ -148,11 +148,22 @@ class Loader:
     @property
     def progress(self) -> float:
         """Share of the training done, 0 to 1, the batch handed out last included. Needs ``epochs`` or ``steps``."""
+        plan, done = self._epochs.plan, self._epochs.done
+        if plan and plan.view:
+            done = plan.view.done(self._epochs.position)
+        if done is not None:  # by work, which is not the same in each epoch
+            return done
         if self._steps is not None:
             return min(1.0, self.stats.batches / self._steps)
         epochs, epoch = self._run.need_epochs("progress"), self._epochs.number
         share = min(1.0, max(0.0, epochs - epoch))  # a last epoch may be cut short
         return min(1.0, (epoch + share * self._epochs.position) / epochs)
+
+    @property
+    def pixels(self) -> float:
+        """Share of its pixels that ``view`` left of the batch handed out last."""
+        newest = self._epochs.presented.newest
+        return 1.0 if newest is None else newest.pixels
 
     @property
     def lr_factor(self) -> float:
@@ -165,6 +176,29 @@ class Loader:
         """The unweighted mean of the losses told last, to be logged; NaN before."""
         last = self._training_loss.last
         return math.nan if last is None else float(last.mean())
+
+    def view(self, batch: Any) -> Any:
+        """``batch`` as the method wants it seen now: ``x = loader.view(x)``, before ``model(x)``.
+
+        Args:
+            batch: images, (B, C, H, W) of any type, or a nesting of tensors as ``default_collate`` makes them, of which
+                the images alone are changed.
+
+        Returns:
+            The same, or smaller images where the method says so (``InputSize``); on the device of the batch, of its
+            type. The full size is the batch itself.
+
+        Raises:
+            TypeError: the method makes images smaller, and there is none in the batch.
+        """
+        epochs = self._epochs
+        if epochs.plan is None or epochs.plan.view is None:
+            return batch
+        made, pixels = epochs.plan.view.of(batch, epochs.position)
+        epochs.viewed = True
+        if epochs.presented.newest:
+            epochs.presented.newest.pixels = pixels
+        return made
 
     def at_epoch_start(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called whenever an epoch is planned, before its first batch is loaded."""
@@ -257,10 +291,16 @@ class Loader:
 
         Raises:
             ValueError, TypeError: not one loss a sample, or something that the selector needs is missing.
-            RuntimeError: earlier batches wait for their losses, and ``indices`` do not say whose these are.
+            RuntimeError: earlier batches wait for their losses, and ``indices`` do not say whose these are; or the
+                method makes inputs smaller and ``view`` was not asked for.
             FloatingPointError: a NaN or infinite loss, unless ``wrap(nonfinite=...)`` says otherwise.
         """
-        presented = self._epochs.presented
+        presented, plan = self._epochs.presented, self._epochs.plan
+        if plan and plan.view and not self._epochs.viewed:
+            raise RuntimeError(
+                f"{name_of(self.selector)} trains on smaller inputs first, and the loop did not ask for them: "
+                "x = loader.view(x) before model(x)."
+            )
         places = presented.of_newest() if indices is None else presented.of(indices)
         told: Any = losses
         if isinstance(losses, Mapping) or weights is not None or mask is not None or sample_ids is not None:

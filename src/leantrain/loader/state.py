@@ -35,7 +35,7 @@ def save(epochs: Epochs) -> dict[str, Any]:
         draws = dataloader.draws(epochs.user)
         untold = [batch.parts for batch in epochs.presented.untold] if epochs.expected else []
         running = {
-            "plan": _values(epochs.plan),
+            "plan": epochs.plan and epochs.plan.state_dict(),
             "pool_size": epochs.sampler.pool_size,
             "course": _values(course) | {"again": untold + course.again},
             "held": epochs.open.held if epochs.sampler.fresh else [],
@@ -48,6 +48,7 @@ def save(epochs: Epochs) -> dict[str, Any]:
         "generators": draws,
         "running": running,
         "stats": epochs.stats.state_dict(),
+        "done": epochs.done,
         "ranks": epochs.ranks.count,
         "run": _facts(epochs),
     }
@@ -71,12 +72,13 @@ def load(epochs: Epochs, state: dict[str, Any]) -> None:
     state = copy.deepcopy({name: value for name, value in state.items() if name != "ledger"})
     epochs.selector.load_state_dict(state["selector"])
     epochs.stats.load_state_dict(state["stats"])
+    epochs.done = state.get("done")
     running = state["running"]
     epochs.restart(state["epoch"], state["open"], state if running else None)
     if running:
         if "held" in running["course"]:  # of an older version
             running["held"] = running["course"].pop("held")
-        epochs.plan, epochs.position = Plan(**running["plan"]), running["position"]
+        epochs.plan, epochs.position = Plan.of(running["plan"]), running["position"]
         epochs.sampler.pool_size = running.get("pool_size", epochs.run.size)
 
 

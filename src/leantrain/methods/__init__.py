@@ -17,6 +17,7 @@ from leantrain.methods.grad_match import GradMatch, GradMatchPB
 from leantrain.methods.ids import IDS
 from leantrain.methods.ies import IES
 from leantrain.methods.infobatch import InfoBatch
+from leantrain.methods.input_size import InputSize
 from leantrain.methods.iswr import ISWR
 from leantrain.methods.kakurenbo import Kakurenbo
 from leantrain.methods.orderdp import OrderDP
@@ -53,6 +54,7 @@ METHODS: dict[str, type[Selector]] = {
     "stale-sb": StaleSB,
     "composer-sb": ComposerSB,
     "rho-loss": RHOLoss,
+    "input-size": InputSize,
     "replay": Replay,
 }
 

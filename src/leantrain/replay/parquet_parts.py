@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from leantrain.core.plan import Plan
+from leantrain.core.view import View
 from leantrain.utils import untrusted_input, validation
 from leantrain.utils.atomic_write import write_whole
 
@@ -97,7 +98,7 @@ def read(path: Path) -> Plan:
         if not torch.equal(numbers.long(), torch.arange(len(numbers))):
             raise _strange(path, "does not number its batches 0, 1, 2 and so on")
         sizes = tuple(counts.tolist())
-    return Plan(indices, weights, sizes, header["lr_factor"])
+    return Plan(indices, weights, sizes, header["lr_factor"], view=_view(header))
 
 
 def need_parquet() -> Any:
@@ -137,6 +138,7 @@ def _header(path: Path, metadata: Any) -> dict[str, Any]:
         validation.integer("seed", header["seed"], least=0)
         validation.integer("epoch", header["epoch"], least=0)
         validation.positive("lr_factor", header["lr_factor"])
+        _view(header)
         if header["epochs"] is not None:
             validation.positive("epochs", header["epochs"])
     except KeyError as error:
@@ -148,6 +150,11 @@ def _header(path: Path, metadata: Any) -> dict[str, Any]:
     if path.name != name(header["epoch"]):
         raise _strange(path, f"holds epoch {header['epoch']}, which its name does not say")
     return header
+
+
+def _view(header: dict[str, Any]) -> View | None:
+    """Which part of the samples was processed; recordings of all of them do not say it."""
+    return View(**header["view"]) if "view" in header else None
 
 
 def _arrow_errors() -> tuple[type[Exception], ...]:

@@ -5,7 +5,7 @@ N = size of the data set, M = samples of an epoch.
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ class Record(Around):
             if number >= epoch:  # of the run that this one replaces
                 part.unlink(missing_ok=True)
         header = self._facts | {"epoch": epoch, "epochs": self.run.epochs, "lr_factor": float(plan.lr_factor)}
+        header |= {"view": asdict(plan.view)} if plan.view else {}
         parquet_parts.write(self._folder / parquet_parts.name(epoch), header, plan)
 
     def _trained(self, epoch: int, chosen: Plan) -> Plan:
@@ -108,7 +109,8 @@ class Record(Around):
         indices, sizes = torch.cat([ahead, found.indices]), found.batch_sizes
         if sizes is not None:
             sizes = (*[len(ahead)][: len(ahead)], *sizes)
-        made = Plan(indices, weights_at(self._plan, indices, self.run.size), sizes, chosen.lr_factor)
+        weights = weights_at(self._plan, indices, self.run.size)
+        made = replace(chosen, indices=indices, weights=weights, batch_sizes=sizes, refresh=None)
         if sizes is None and not online and made.repeats and not self._plan.repeats:
             # Then the order will hold in a replay. The real one is unknown; let it not be the data set's.
             order = torch.randperm(len(indices), generator=generator(self.run.seed, epoch, "record"))
@@ -121,7 +123,7 @@ class Record(Around):
         # In the batches' order: with workers, those passed over are told of ahead of those that wait for their scores.
         kept = [indices for _, indices in sorted(self._kept, key=lambda item: item[0])]
         indices = torch.cat([plan.indices[:0], *kept])
-        return Plan(indices, weights_at(plan, indices, self.run.size), lr_factor=plan.lr_factor)
+        return replace(plan, indices=indices, weights=weights_at(plan, indices, self.run.size), batch_sizes=None)
 
     def _begin(self, epoch: int) -> None:
         """Refuse a folder whose recording this run would mix with its own."""
@@ -151,14 +153,13 @@ class Record(Around):
                     )
 
     def state_dict(self) -> dict[str, Any]:
-        plan = self._plan
-        noted = None if plan is None else (plan.indices, plan.weights, plan.batch_sizes, plan.lr_factor, plan.refresh)
-        own = {"plan": noted, "kept": list(self._kept), "waiting": self._waiting}
+        own = {"plan": self._plan and self._plan.state_dict(), "kept": list(self._kept), "waiting": self._waiting}
         return super().state_dict() | own | ({} if self._before is None else {"before": self._before})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._plan = None if state["plan"] is None else Plan(*state["plan"])
+        plan = state["plan"]
+        self._plan = Plan(*plan) if isinstance(plan, list | tuple) else plan and Plan.of(plan)  # a tuple: an older one
         self._kept = list(state["kept"])
         self._before = state.get("before")  # older states lack it
         self._waiting = state.get("waiting", self._waiting[:0])
@@ -265,7 +266,7 @@ def _within(plan: Plan, allowed: Tensor) -> Plan:
         counts = [int(batch.sum()) for batch in allowed.split(list(sizes))]
         sizes = tuple(count for count in counts if count)
     weights = None if plan.weights is None else plan.weights[allowed]
-    return Plan(plan.indices[allowed], weights, sizes, plan.lr_factor)
+    return replace(plan, indices=plan.indices[allowed], weights=weights, batch_sizes=sizes)
 
 
 def first_of_each(queue: Tensor, counts: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ class TrainingLoss:
             self.exchange.note(LOSSES, places.epoch, indices, seen.losses)
             return losses.new_zeros((), requires_grad=True)
         self.stats.steps += places.steps
-        self.stats.trained += places.trained
+        for pixels, samples in places.trained.items():
+            self.stats.trained_at[pixels] = self.stats.trained_at.get(pixels, 0) + samples
         self.exchange.note(TRAINING, places.epoch, indices, *seen)
         if isinstance(told, Sums):
             return told.mean(places.weights, self.exchange.ranks)

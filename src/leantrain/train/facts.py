@@ -34,6 +34,20 @@ class Costs(BaseModel):
     decide: Number
 
 
+class Sized(BaseModel):
+    """Training steps on inputs of one size.
+
+    Attributes:
+        pixels: share of the full size's.
+        samples: that were trained on.
+        step: median cost in seconds a sample; None where it is not known.
+    """
+
+    pixels: Share
+    samples: Amount
+    step: Amount | None
+
+
 class Aside(BaseModel):
     """Samples of embedding and gradient passes and of probes: within a run's totals, their time as measured."""
 
@@ -59,6 +73,7 @@ class TrainFacts(BaseModel):
         class_accuracy: (C,), by label.
         selection_seconds: of plans, scoring and decisions, within ``train_seconds``.
         forward_samples, backward_samples, loaded_samples: with what was done ``aside``.
+        smaller: what was trained on inputs of fewer pixels, smallest first; within the totals as whole samples.
         images: where the training images were.
         events: what the method counted, such as batches without a candidate; what is no number is left out.
     """
@@ -77,6 +92,7 @@ class TrainFacts(BaseModel):
     unreadable_samples: Amount = 0
     skipped_steps: Amount = 0
     aside: Aside = Aside()
+    smaller: list[Sized] = []
     steps: Amount = 0
     ranks: Amount = 1
     images: str = ""

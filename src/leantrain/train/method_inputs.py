@@ -24,9 +24,12 @@ from leantrain.embed.extractors import Penultimate
 from leantrain.methods._static_scores import ProbeRanking
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.methods.full import Full
+from leantrain.methods.input_size import InputSize
 from leantrain.rng import generator
+from leantrain.scoring.scorer import undisturbed
 from leantrain.train.config import TrainConfig
 from leantrain.train.session import Session
+from leantrain.utils import nested_batch
 from leantrain.utils.memory import Part, check_fits
 
 
@@ -77,7 +80,27 @@ def build(
         return dress(wanted, MAKERS[wanted.kind](session, wanted, given, epochs))
 
     selector = methods.make(method, config.settings, provide)
+    if session:
+        try_sizes(selector, session)
     return ClassFloor(selector, config.class_floor) if config.class_floor and method != "full" else selector
+
+
+def try_sizes(selector: Selector, session: Session) -> None:
+    """ValueError where the model does not take the smaller images that ``selector`` will show it."""
+    data, device = session.data, session.fabric.device
+    images = torch.zeros(2, data.channels, data.image_size, data.image_size, device=device)
+    for part in all_parts(selector):
+        for side in part.sides if isinstance(part, InputSize) else ():
+            smaller = nested_batch.resize(images, side, part.stride)  # pyright: ignore[reportAttributeAccessIssue]
+            try:
+                with undisturbed(session.module, device):
+                    session.module(smaller)
+            except Exception as error:
+                raise ValueError(
+                    f"{session.config.model} does not take images of {smaller.shape[-1]} pixels, {side:g} of their "
+                    f"full side: {error} Take a model that takes any size, or choose others: "
+                    "--set input-size.sides=..., --set input-size.stride=..."
+                ) from error
 
 
 def _epochs(share: float, config: TrainConfig) -> int:

@@ -3,25 +3,21 @@
 Started by ``torchrun``, it is one of several ranks: DDP through Fabric, each with its part of every batch.
 """
 
-import atexit
 import contextlib
-import logging
 import math
-import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from leantrain.core.selector import Selector
-from leantrain.data import ImageData, require_extra
+from leantrain.data import ImageData
 from leantrain.distributed.process_group import Ranks
 from leantrain.loader.loader import Loader
 from leantrain.loader.wrap import wrap
@@ -32,6 +28,7 @@ from leantrain.tasks.image_classification import models
 from leantrain.tasks.image_classification.augment import Augment
 from leantrain.train.config import TrainConfig
 from leantrain.train.device_cache import Resident, place, whole
+from leantrain.train.fabric import fabric_for
 
 COUNTED = ("trained", "scored", "loaded", "unreadable", "skipped_steps", "selection_seconds")  # of an epoch's row
 CHUNK = 32  # samples that a CPU scores at once in fp32; see results/benchmarks/scoring-forward.json
@@ -45,14 +42,16 @@ class Clock:
         train: seconds of training, pre-processing and evaluation left out.
         preprocess: seconds of pre-processing.
         forward, backward: samples that went through a model aside; their time is measured, not modelled.
-        steps: the latest costs of training steps, in seconds a sample.
+        steps: the latest costs of training steps, in seconds a sample, by the share of the inputs' pixels.
     """
 
     train: float = 0.0
     preprocess: float = 0.0
     forward: int = 0
     backward: int = 0
-    steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))  # bounded, as those of Stats
+    steps: defaultdict[float, deque[float]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=4096))  # bounded, as those of Stats
+    )
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Session:
         self.clock = Clock()
         self._lap: tuple[float, float] | None = None  # start of what counts as training, and pre-processing by then
         self.targets = data.targets if part is None else data.targets[part]
-        self.fabric = _fabric(config)
+        self.fabric = fabric_for(config)
         self.ranks = Ranks()
         if config.batch_size % self.ranks.count:
             raise ValueError(
@@ -170,7 +169,7 @@ class Session:
                 if loss is not None:
                     running.loss_sum = running.loss_sum + self._exact(loss) * len(labels)
                     running.seen += len(labels)
-                self.clock.steps.append((time.perf_counter() - begun) / len(labels))
+                self.clock.steps[loader.pixels].append((time.perf_counter() - begun) / len(labels))
                 if after_step:
                     after_step()
             self._end_lap()
@@ -242,7 +241,9 @@ class Session:
         """The loss of the batch; None when it was not finite and the step skipped."""
         loader = self.loader
         before = [buffer.clone() for buffer in self.module.buffers()] if self.config.nonfinite == "skip" else []
-        inputs = self._prepare(images, lambda x: self.augment(x, loader.indices.to(x.device), loader.epoch))
+        inputs = self._prepare(
+            images, lambda x: self.augment(x, loader.indices.to(x.device), loader.epoch, loader.view)
+        )
         with self._dropout():
             logits = self.model(inputs)
         labels = labels.to(self.fabric.device)
@@ -284,53 +285,6 @@ class Session:
     def _prepare(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return transform(images.to(self.fabric.device, non_blocking=True)).to(memory_format=layout)
-
-
-def _fabric(config: TrainConfig) -> Any:
-    """Lightning Fabric on one device, or under ``torchrun`` on one a rank, with the precision asked for."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' was asked for, and torch sees no CUDA device. Use --device cpu.")
-    if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("precision='fp16' needs a GPU (its loss scaling does). Use bf16 or fp32 on the CPU.")
-    fabric = require_extra("lightning_fabric", "train")
-    precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
-    chatter = logging.getLogger("lightning_fabric")  # it announces the precision of every run
-    level = chatter.level
-    chatter.setLevel(logging.WARNING)
-    try:
-        if not under_torchrun():
-            return fabric.Fabric(accelerator=config.device, devices=1, precision=precision)
-        ranks, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-        made = fabric.Fabric(
-            accelerator=config.device, devices=local, num_nodes=ranks // local, strategy="ddp", precision=precision
-        )
-        _join_group("nccl" if made.strategy.root_device.type == "cuda" else "gloo")
-        made.launch()
-        return made
-    finally:
-        chatter.setLevel(level)
-
-
-def _join_group(backend: str) -> None:
-    """Make the process group before Fabric does, under a name that no earlier start of these ranks had.
-
-    Over restarts torchrun may keep one store, in which the addresses of the ranks that died stay: taken for those of
-    their successors, they would end or hang the restarted run.
-    """
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    if not dist.is_initialized():
-        store, rank, ranks = next(rendezvous("env://"))
-        named = PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-        dist.init_process_group(backend, store=named, rank=rank, world_size=ranks)
-        if backend == "nccl":  # torch warns of one that is left
-            atexit.register(dist.destroy_process_group)
-
-
-def under_torchrun() -> bool:
-    """Whether this process is one of several that ``torchrun`` started."""
-    return dist.is_available() and dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from leantrain.replay.record_replay import Record
 from leantrain.tasks.image_classification.evaluate import accuracy
 from leantrain.train.config import REMEDIES, TrainConfig, with_defaults
 from leantrain.train.device_cache import in_words
-from leantrain.train.facts import Aside, Costs, Point, TrainFacts
+from leantrain.train.facts import Aside, Costs, Point, Sized, TrainFacts
 from leantrain.train.method_inputs import build, held
 from leantrain.train.session import Session
 from leantrain.utils.memory import Part
@@ -161,6 +161,11 @@ def _facts(
         unreadable_samples=stats.unreadable,
         skipped_steps=stats.skipped_steps,
         aside=Aside(forward=clock.forward, backward=clock.backward),
+        smaller=[
+            Sized(pixels=pixels, samples=samples, step=_median(clock.steps[pixels]))
+            for pixels, samples in sorted(stats.trained_at.items())
+            if pixels < 1
+        ],
         steps=stats.steps,
         ranks=session.ranks.count,
         images=in_words(session.place),
@@ -169,7 +174,7 @@ def _facts(
         costs=Costs(
             fetch=_median(stats.fetch_cost),
             score=_median(stats.score_cost),
-            step=_median(clock.steps),
+            step=_median(clock.steps[1.0]),
             decide=selection - stats.score_seconds,
         ),
     )

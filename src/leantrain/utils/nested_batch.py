@@ -47,16 +47,28 @@ def pin(batch: Any) -> Any:
     return _map(lambda leaf: leaf.pin_memory() if isinstance(leaf, Tensor) else leaf, [batch])
 
 
-def resize(batch: Any, factor: float) -> Any:
-    """``batch`` with its images, the (B, C, H, W) tensors, resized by ``factor``; everything else as it is."""
-    return _map(lambda leaf: _resized(leaf, factor) if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf, [batch])
+def resize(batch: Any, factor: float, multiple: int = 1) -> Any:
+    """``batch`` with its images, the (B, C, H, W) tensors, resized by ``factor``; everything else as it is.
+
+    Sides are rounded to a ``multiple``, and are at least one; the full side stays as it is.
+    """
+    if factor == 1:
+        return batch
+    return _map(lambda leaf: _resized(leaf, factor, multiple) if _are_images(leaf) else leaf, [batch])
+
+
+def pixels(batch: Any) -> int:
+    """Of the images of ``batch``, the (B, C, H, W) tensors, all together; 0 without any."""
+    found: list[int] = []
+    _map(lambda leaf: found.append(leaf[:, 0].numel()) if _are_images(leaf) else None, [batch])
+    return sum(found)
 
 
 def channels_last(batch: Any) -> Any:
     """``batch`` with its images, the (B, C, H, W) tensors, laid out channels last; everything else as it is."""
     form = torch.channels_last
     return _map(
-        lambda leaf: leaf.contiguous(memory_format=form) if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf,
+        lambda leaf: leaf.contiguous(memory_format=form) if _are_images(leaf) else leaf,
         [batch],
     )
 
@@ -68,11 +80,19 @@ def size(batch: Any) -> int | None:
     return lengths[0] if lengths else None
 
 
-def _resized(images: Tensor, factor: float) -> Tensor:
+def _are_images(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim == 4
+
+
+def _resized(images: Tensor, factor: float, multiple: int) -> Tensor:
+    sides = [max(multiple, round(side * factor / multiple) * multiple) for side in images.shape[2:]]
+    direct = images.dtype == torch.float32 or (images.dtype == torch.uint8 and images.device.type == "cpu")
     smaller = torch.nn.functional.interpolate(
-        images.float(), scale_factor=factor, mode="bilinear", antialias=True, recompute_scale_factor=True
+        images if direct else images.float(), sides, mode="bilinear", antialias=True
     )
-    return smaller.to(images.dtype) if images.is_floating_point() else smaller.round().to(images.dtype)
+    if direct or images.is_floating_point():
+        return smaller.to(images.dtype)
+    return smaller.round().to(images.dtype)
 
 
 def _pick(leaf: Any, positions: Tensor) -> Any:

@@ -12,6 +12,8 @@ from torch import nn
 from leantrain.tasks.image_classification import models
 from leantrain.utils import torchvision_compat
 
+OWN = ["small", "tiny-resnet", "resnet18-32", "resnet50-32", "mobilenetv2-32", "wrn-28-10", "resnet10-128", "small-vit"]
+
 
 def parameters(model):
     return sum(p.numel() for p in model.parameters())
@@ -82,8 +84,28 @@ def test_own_models_end_in_a_linear_head(name, channels, size):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_a_network_for_larger_images_is_as_cheap_as_it_says():
+    assert multiply_adds(models.build("resnet10-128", classes=10), 128) / 1e6 == pytest.approx(36, abs=0.5)
+
+
+def test_a_transformer_interpolates_its_positions_and_refuses_sides_that_its_patches_do_not_divide():
+    model = models.build("small-vit", classes=3, image_size=64, width=32).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, half = model(images), model(images[..., ::2, ::2])
+        model.positions.copy_(torch.ones_like(model.positions))  # the same everywhere: they are at any size
+        flat = model(images[:, :, :8, :8])
+        model.positions = nn.Parameter(model.positions[..., :1, :1])
+        torch.testing.assert_close(flat, model(images[:, :, :8, :8]))
+    assert whole.shape == half.shape == (2, 3)
+    with pytest.raises(ValueError, match=r"images of 20 pixels do not divide into patches of 8"):
+        model(torch.zeros(1, 3, 20, 20))
+    with pytest.raises(ValueError, match=r"width=128 and image_size=30.*the side by 8"):
+        models.build("small-vit", classes=3, image_size=30)
+
+
 def test_names_are_this_packages_own():
-    assert models.names() == ("small", "tiny-resnet", "resnet18-32", "resnet50-32", "mobilenetv2-32", "wrn-28-10")
+    assert models.names() == (*OWN,)
 
 
 def test_width_scales_the_model():
@@ -134,7 +156,7 @@ def test_models_with_auxiliary_heads_give_one_output(name):
         ("resnet18_32", "unknown model 'resnet18_32'. Nearest names: resnet18-32"),
         ("torchvision:resne18", "Nearest names: resnet18,"),
         ("timm:resnett18", "unknown timm model 'resnett18'. Nearest names: resnet18"),
-        ("zzzz", "Known here: small, tiny-resnet, resnet18-32, resnet50-32, mobilenetv2-32, wrn-28-10."),
+        ("zzzz", f"Known here: {', '.join(OWN)}."),
     ],
 )
 def test_unknown_names_get_the_nearest(name, text):

@@ -6,7 +6,7 @@ generators are neither read nor moved. Letters: B batch, C channels, H W stored 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,24 +84,27 @@ class Augment:
         self.size, self.pad, self.flip = size, pad, flip
         self.rotation, self.resized_crop, self.seed = rotation, resized_crop, seed
 
-    def __call__(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    def __call__(
+        self, images: Tensor, indices: Tensor, epoch: int, view: Callable[[Tensor], Tensor] = lambda images: images
+    ) -> Tensor:
         """Augment one training batch.
 
         Args:
             images: (B, C, H, W) uint8.
             indices: (B,) int64, each sample's position in the data set.
             epoch: counted from 0; another epoch gives other crops.
+            view: resizes the crops; given uint8 ones where none was warped, which is cheapest.
 
         Returns:
-            (B, C, S, S) float32, normalised, on the device of ``images``.
+            (B, C, S, S) float32, normalised, on the device of ``images``; of the side that ``view`` gives.
         """
         self._check(images)
         if len(indices) != len(images):
             raise ValueError(f"{len(indices)} indices for {len(images)} images; give one per image.")
         u_Bk = uniforms(self.seed, epoch, indices.to(images.device), 6)
         if self.rotation > 0 or self.resized_crop:
-            return self._normalise(self._warp(images, u_Bk))
-        return self._normalise(self._crop(images, u_Bk))
+            return self._normalise(view(self._warp(images, u_Bk)))
+        return self._normalise(view(self._crop(images, u_Bk)))
 
     def plain(self, images: Tensor) -> Tensor:
         """The evaluation transform: centre crop to S x S, normalise; (B, C, H, W) uint8 to float32."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from leantrain.tasks.image_classification import networks
+from leantrain.tasks.image_classification.vit import SmallViT
 from leantrain.tasks.image_classification.wide_resnet import WideResNet
 from leantrain.utils.optional_import import require_extra
 
@@ -51,7 +52,10 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if name in _OWN:
-            model = _OWN[name](classes, channels, **({} if width is None else {"width": width}))
+            settings = {} if width is None else {"width": width}
+            if "image_size" in inspect.signature(_OWN[name]).parameters:
+                settings["image_size"] = image_size
+            model = _OWN[name](classes, channels, **settings)
         elif name.startswith("timm:"):
             model = _timm(name.removeprefix("timm:"), classes, channels, image_size)
         else:
@@ -123,4 +127,6 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "resnet50-32": partial(networks.resnet32, networks.Bottleneck, (3, 4, 6, 3)),
     "mobilenetv2-32": networks.MobileNetV2,
     "wrn-28-10": WideResNet,
+    "resnet10-128": networks.resnet10,
+    "small-vit": SmallViT,
 }

@@ -150,6 +150,13 @@ def tiny(classes: int, channels: int, width: int = 32) -> nn.Module:
     return ResNet(BasicBlock, (1, 1, 1), (width, 2 * width, 4 * width), (1, 2, 2), (width, 2), classes, channels)
 
 
+def resnet10(classes: int, channels: int, width: int = 32) -> nn.Module:
+    """Four stages of one block, 32-32-64-128 wide, each and the stem at half the resolution before: 36 M
+    multiply-adds at 128x128."""
+    widths = (width, width, 2 * width, 4 * width)
+    return ResNet(BasicBlock, (1, 1, 1, 1), widths, (2, 2, 2, 2), (width, 2), classes, channels)
+
+
 def small(classes: int, channels: int, width: int = 16) -> nn.Module:
     """Three stages of one block, 16-32-64 wide: seconds on 8x8 digits, 12 M multiply-adds at 32x32."""
     return ResNet(BasicBlock, (1, 1, 1), (width, 2 * width, 4 * width), (1, 2, 2), (width, 1), classes, channels)
