@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import leantrain
-from leantrain import IDS, RS2, SB, InfoBatch, Kakurenbo, StaleSB
+from leantrain import IDS, RS2, SB, Full, InfoBatch, InputSize, Kakurenbo, StaleSB
 from leantrain.estimation import forecast
 from leantrain.estimation.dry_run import DryRun, Epoch, Priced, Stage
 from leantrain.estimation.rehearsal import Costs, Rehearsal, samples_and_epochs
@@ -295,3 +295,13 @@ def test_the_size_of_the_short_training():
     assert samples_and_epochs(3000, 500, 16, 3) == (500, 3)  # the training itself
     assert samples_and_epochs(1, 10_000, 16, 5) == (32, 5)  # two batches at least
     assert samples_and_epochs(700, 300, 16, 1) == (300, 1)
+
+
+def test_smaller_inputs_cost_by_their_pixels():
+    run = stage(size=40, batch_size=4, epochs=6).run(InputSize())
+    assert [epoch.trained for epoch in run.epochs] == [40] * 6
+    sides = [side for side in (112, 160, 224) for _ in range({112: 35, 160: 16, 224: 9}[side])]  # of 60 steps
+    assert sum(epoch.work for epoch in run.epochs) == pytest.approx(sum(4 * (side / 224) ** 2 for side in sides))
+    lean = forecast.forecast([("full", stage(40, 4).run(Full())), ("lean", run)], COSTS, 40, 6)[1]
+    assert lean.forward == pytest.approx(3.0 * sum(4 * (side / 224) ** 2 for side in sides))
+    assert lean.trained == lean.loaded == 1

@@ -6,8 +6,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tests.references.input_size import walk
-from tests.toys import losses_at, setup
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +19,8 @@ from leantrain.train.facts import RunFacts
 from leantrain.train.method_inputs import check
 from leantrain.train.trainer import train
 from leantrain.utils import nested_batch
+from references.input_size import walk
+from toys import losses_at, setup
 
 
 class Images(Dataset):

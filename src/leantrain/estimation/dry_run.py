@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from leantrain.core.inputs import Input, Sized
 from leantrain.core.selector import Selector
+from leantrain.core.stats import Stats
 from leantrain.embed.features import Features
 from leantrain.embed.gradients import Gradients
 from leantrain.estimation.rehearsal import Costs, Rehearsal, pick
@@ -26,18 +27,23 @@ from leantrain.rng import generator
 from leantrain.scoring.scorer import Scores
 
 WIDTH = 64  # features of a made-up embedding whose real one does not say how wide it is
+IMAGE = torch.empty(1, 1, 224, 224, device="meta")  # stands for a batch whose view is asked for
 LEAST = 64  # batches that are simulated at least: a selection of a few per cent must fill one
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: samples, and seconds of planning and deciding and of passes aside."""
+    """One epoch: samples, and seconds of planning and deciding and of passes aside.
+
+    ``work``: of training, in samples of full size; None for ``trained``.
+    """
 
     trained: float
     scored: float
     loaded: float
     decide: float
     aside: float
+    work: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,13 @@ class DryRun:
     epochs: list[Epoch]
     before: float
     exact: bool
+
+
+COUNTED = ("trained", "work", "scored", "loaded", "plan_seconds", "select_seconds")
+
+
+def _counts(stats: Stats) -> dict[str, float]:
+    return {name: getattr(stats, name) for name in COUNTED}
 
 
 @dataclass
@@ -135,19 +148,21 @@ class Stage:
         return DryRun(epochs, aside["before"], exact=scale == 1 and not judged)
 
     def _epoch(self, loader: Loader, facts: dict[str, Scores], scale: float, aside: dict[str, float]) -> Epoch:
-        stats, before, within = loader.stats, loader.stats.state_dict(), aside["within"]
+        stats, before, within = loader.stats, _counts(loader.stats), aside["within"]
         for batch in loader:
             now = facts["now"]
             logits, targets = _logits(now, batch) if loader.selector.needs & {"correct", "confidence"} else (None, None)
+            loader.view(IMAGE)
             loader.reduce(now.losses[batch], logits, targets)
             _ = loader.lr_factor  # no optimizer is there to follow it
-        spent = {name: scale * (value - before[name]) for name, value in stats.state_dict().items()}
+        spent = {name: scale * (value - before[name]) for name, value in _counts(stats).items()}
         return Epoch(
             trained=spent["trained"],
             scored=spent["scored"],
             loaded=spent["loaded"],
             decide=spent["plan_seconds"] + spent["select_seconds"],
             aside=aside["within"] - within,
+            work=spent["work"],
         )
 
     def _taken(self) -> Tensor:

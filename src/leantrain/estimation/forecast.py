@@ -188,10 +188,11 @@ def forecast(runs: Iterable[tuple[str, DryRun]], costs: Costs, size: int, epochs
 
 def _seconds(epoch: Epoch, costs: Costs) -> dict[Bound, float]:
     """Of the parts of an epoch. Of loading, with worker processes, what the model has to wait for them."""
+    work = epoch.trained if epoch.work is None else epoch.work
     seconds: dict[Bound, float] = {
         "loading": epoch.loaded * costs.fetch,
-        "forward": epoch.trained * costs.forward,
-        "backward": epoch.trained * (costs.backward + costs.optimizer),
+        "forward": work * costs.forward,
+        "backward": work * (costs.backward + costs.optimizer),
         "selection": epoch.scored * costs.score + epoch.decide + epoch.aside,
     }
     if costs.overlap:
