@@ -55,8 +55,8 @@ def steps(loader, epochs=6, until=None):
     return told
 
 
-@pytest.mark.parametrize("sides", [[0.5, 0.75, 1.0], [1.0], [0.25, 1.0], [0.3, 0.4, 0.5, 1.0]])
-@pytest.mark.parametrize("epochs", [1, 3, 7, 2.5])
+@pytest.mark.parametrize("sides", [[0.5, 0.75, 1.0], [1.0], [0.5, 1.0], [0.3, 0.4, 0.5, 1.0]])
+@pytest.mark.parametrize("epochs", [1, 5, 7, 2.5])
 def test_stages_are_those_of_a_walk_through_the_training(sides, epochs):
     walked = walk(sides)
     selector = setup(InputSize(sides=sides), epochs=epochs)
@@ -121,6 +121,15 @@ def test_it_resumes_at_any_step(stop, workers):
     # A shuffled order of the rest of the epoch comes from the generator of the loader, which torch seeds globally.
     assert [(e, s, p) for e, _, s, p in begun + steps(second)] == [(e, s, p) for e, _, s, p in whole]
     assert second.stats.trained_at == {0.25: 140, 0.5625: 64, 1.0: 36}
+
+
+def test_between_epochs_progress_is_kept():
+    first = loader_of(InputSize(stride=8))
+    steps(first, epochs=4)
+    assert first.progress == pytest.approx(first.stats.work / (35 * 4 / 4 + 16 * 4 * 0.5625 + 9 * 4), abs=0.02)
+    second = loader_of(InputSize(stride=8))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.progress == first.progress
 
 
 def test_a_replay_sees_what_was_seen(tmp_path):
