@@ -85,6 +85,40 @@ class ProgressLR(LambdaLR):
             )
 
 
+class LengthWatch:
+    """Watches whether a training is as long as it was said to be, and as ``len(loader)`` made a schedule believe.
+
+    A schedule asks for the length once, before the training; what asks in each epoch, as a progress bar, asks before
+    the second one as often as before the first.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = -1  # the latest of which a step was taken
+        self._told: list[list[int]] = [[], []]  # by len(loader), before the first step of epochs 0 and 1
+
+    def told(self, epoch: int, length: int) -> int:
+        """``length``, which ``len(loader)`` tells of ``epoch``."""
+        if self.epoch < epoch < 2:
+            self._told[epoch].append(length)
+        return length
+
+    def begins(self, epoch: int, epochs: float | None, taken: int, following: int | None) -> None:
+        """The first step of ``epoch`` is taken, in a training of ``epochs``; warns where they do not fit, once each.
+
+        Args:
+            taken: steps before.
+            following: those that the epoch will take; None where the schedule does not count steps.
+        """
+        self.epoch = epoch
+        if epochs is None:
+            return
+        if epoch - 1 < epochs:
+            warn_past_end(epoch, epochs)
+        first, second = self._told
+        if epoch == 1 and len(first) > len(second) and taken and following is not None:
+            warn_unfinished(first[0], taken, following, epochs)
+
+
 def warn_past_end(epoch: int, epochs: float) -> None:
     """Warns where ``epoch``, counted from 0, is past a training of ``epochs``: progress and schedules stand still."""
     if epoch >= epochs:
@@ -92,7 +126,7 @@ def warn_past_end(epoch: int, epochs: float) -> None:
             f"Epoch {epoch}, counted from 0, is past the {epochs:g} epochs that leantrain.wrap was given: progress "
             "stays 1, schedules and methods at their end; a learning rate that ends at 0 trains nothing. Pass the "
             "real length: wrap(..., epochs=...).",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -112,7 +146,7 @@ def warn_unfinished(told: int, taken: int, following: int, epochs: float) -> Non
             f"took {taken:,} and the next takes about {following:,}, so about {real - taken:,} steps are to come, "
             f"{real:,} in all. A learning rate schedule over len(loader) * epochs steps will not end with the "
             "training: use leantrain.ProgressLR, which follows loader.progress.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR, LambdaLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader
 
-from leantrain import Full, Plan, ProgressLR, Selector, wrap
+from leantrain import SB, Full, Plan, ProgressLR, Selector, wrap
 from leantrain.schedule import constant, linear_peak, warn_past_end, warn_unfinished
 
 STEPS, EPOCHS = 8, 3  # of an epoch, of the training
@@ -234,3 +234,75 @@ def test_a_schedule_that_finishes_is_not_warned_about(told, taken, following, ep
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_unfinished(told, taken, following, epochs)
+
+
+class Halved(Selector):
+    """Everything in the first epoch, half of it in the others."""
+
+    def plan(self, epoch, pool):
+        return Plan(pool if epoch == 0 else pool[::2])
+
+
+def trained(loader, epochs, bar=False):
+    """What is warned about in which epoch, and where."""
+    found = []
+    for epoch in range(epochs):
+        if bar:  # as tqdm does
+            len(loader)
+        for batch in loader:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                loader.reduce(batch * torch.ones((), requires_grad=True))
+            found += [(epoch, str(one.message), one.filename) for one in said]
+    return found
+
+
+def test_training_past_the_end_is_said_once_where_the_loop_stands():
+    loader, _ = fresh()
+    assert trained(loader, EPOCHS) == []
+    [(epoch, text, place)] = trained(loader, 3)
+    assert (epoch, place) == (0, __file__)
+    assert "Epoch 3, counted from 0, is past the 3 epochs" in text
+    loader, _ = fresh(epochs=1.5)
+    assert [epoch for epoch, *_ in trained(loader, 4)] == [2]
+
+
+def test_to_look_at_batches_after_the_end_is_no_training():
+    loader, _ = fresh()
+    trained(loader, EPOCHS)
+    with torch.no_grad():
+        assert sum(1 for _ in loader) == STEPS
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_schedule_over_the_length_is_told_of_the_steps_to_come(bar):
+    loader, _ = fresh(Halved())
+    steps = len(loader) * EPOCHS
+    [(epoch, text, place)] = trained(loader, EPOCHS, bar)
+    assert (epoch, place, steps) == (1, __file__, 24)
+    assert (
+        "24 steps in 3 epochs. The first epoch took 8 and the next takes about 4, so about 8 steps are to come" in text
+    )
+    assert loader.stats.steps == 16
+
+
+def test_of_batches_chosen_as_they_come_the_first_epoch_tells_the_next():
+    loader = wrap(DataLoader(range(64), 8), SB(start_epoch=0, beta=1.0), score=lambda batch: batch.float(), epochs=3)
+    assert len(loader) == 8
+    [(epoch, text, _)] = trained(loader, 3)
+    first = int(text.split("first epoch took ")[1].split()[0])
+    assert epoch == 1
+    assert 1 < first < 8
+    assert f"about {2 * first} steps are to come, {3 * first} in all" in text
+
+
+@pytest.mark.parametrize("why", ["a bar", "progress", "steps", "not asked", "as long"])
+def test_who_counts_no_steps_is_told_nothing(why):
+    loader, optimizer = fresh(Full() if why == "as long" else Halved())
+    if why == "steps":
+        loader = wrap(DataLoader(range(64), 8), Halved(), steps=16)
+    if why == "progress":
+        ProgressLR(optimizer, loader, constant())
+    if why not in ("a bar", "not asked"):
+        len(loader)
+    assert trained(loader, EPOCHS, bar=why == "a bar") == []

@@ -27,6 +27,7 @@ from leantrain.loader.epochs import Epochs
 from leantrain.loader.open_batch import OpenBatch
 from leantrain.loader.unreadable_samples import Reading, Unreadable
 from leantrain.loader.user_order import UserOrder
+from leantrain.schedule import LengthWatch
 from leantrain.scoring.loss_recording import Nonfinite, ScoringPass, TrainingLoss
 from leantrain.scoring.loss_shapes import by_sample
 from leantrain.scoring.scorer import Scores
@@ -82,6 +83,7 @@ class Loader:
             goal=goal,
             dataset=loader.dataset,
         )
+        self._lengths = LengthWatch()
         check_ranks(loader, self.ranks)
         order = UserOrder(loader, size, self.ranks)
         self._steps = None if steps is None else validation.integer("steps", steps, least=1)
@@ -227,9 +229,9 @@ class Loader:
         samplers that draw with repeats or only a part."""
         self._epochs.settle()
         sampler = self._epochs.sampler
-        if not sampler.order.plain or (self._epochs.plan is None and sampler.order.pool() is None):
-            return sampler.own_length(self.epoch)
-        return sampler.length(self.epoch, self.plan)
+        own = not sampler.order.plain or (self._epochs.plan is None and sampler.order.pool() is None)
+        length = sampler.own_length(self.epoch) if own else sampler.length(self.epoch, self.plan)
+        return self._lengths.told(self.epoch, length)
 
     def __iter__(self) -> Iterator[Any]:
         return self._epochs.iterate()
@@ -307,8 +309,23 @@ class Loader:
             told = by_sample(losses, len(places.indices), weights=weights, mask=mask, sample_ids=sample_ids)
         loss = self._training_loss(places, told, logits, targets)
         places.mark(loss.requires_grad)
+        if places.epoch > self._lengths.epoch:
+            taken = self.stats.steps - places.steps
+            following = self._following(taken) if places.epoch == 1 else None
+            self._lengths.begins(places.epoch, None if self._steps else self._run.epochs, taken, following)
         self._epochs.tell(places)
         return loss
+
+    def _following(self, taken: int) -> int | None:
+        """Steps of the running epoch: by its plan, or where batches are chosen as they come ``taken`` as by the first.
+
+        None where ``ProgressLR`` follows the epochs, however long they are.
+        """
+        sampler, plan = self._epochs.sampler, self._epochs.plan
+        if self._epochs.callbacks:
+            return None
+        planned = plan is not None and sampler.order.plain and sampler.course and sampler.course.mode == "all"
+        return sampler.length(self.epoch, plan) if planned else taken  # pyright: ignore[reportArgumentType]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here: selector, ledger, open batch, position, the DataLoader's generator.
