@@ -1,11 +1,14 @@
 """The reference trainer against a plain PyTorch loop, its options and its accounting."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from leantrain import Loader, Selector, data, methods
+from leantrain import InfoBatch, Loader, Selector, data, methods
+from leantrain.checkpoint.format import load_latest, save
 from leantrain.schedule import linear_peak
 from leantrain.tasks.image_classification import models
 from leantrain.tasks.image_classification.augment import Augment
@@ -219,3 +222,41 @@ def test_each_note_of_a_method_is_told_once(digits, monkeypatch):
     told = []
     train(config(), digits, "full", seed=0, evaluate=False, note=told.append)
     assert told == ["of the other", "found at the start", "found after epoch 0", "found after epoch 1"]
+
+
+def test_half_precision_goes_on_with_its_loss_scale(digits, monkeypatch, tmp_path):
+    """As on a GPU, with torch's scaler for the CPU: it grows each two steps."""
+    fabric = pytest.importorskip("lightning_fabric")
+    precision = pytest.importorskip("lightning_fabric.plugins").MixedPrecision
+
+    def half(config):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=2)
+        return fabric.Fabric(accelerator="cpu", devices=1, plugins=precision("16-mixed", "cpu", scaler))
+
+    monkeypatch.setattr("leantrain.train.session._fabric", half)
+
+    def run(stop=None, resume=None):
+        session, steps = Session(config(epochs=1), digits, 0), 0
+
+        def after_step():
+            nonlocal steps
+            steps += 1
+            if steps == stop:
+                save(tmp_path, session.state(), step=steps, facts={})
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in session.fit(InfoBatch(), 1, resume=resume, after_step=after_step):
+                pass
+        return session
+
+    straight = run()
+    run(stop=2)
+    resumed = run(resume=load_latest(tmp_path).state)
+    scaler = straight.fabric.strategy.precision.state_dict()
+    assert (scaler["scale"], scaler["_growth_tracker"]) == (2.0**10, 1)  # five steps
+    assert resumed.fabric.strategy.precision.state_dict() == scaler
+    for name, value in straight.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name]), name
+    older = {name: value for name, value in load_latest(tmp_path).state.items() if name != "precision"}
+    assert run(resume=older).fabric.strategy.precision.state_dict()["scale"] == 2.0**9  # anew, as then

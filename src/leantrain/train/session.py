@@ -197,6 +197,7 @@ class Session:
         state = {
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # with fp16 the loss scale, and what it grows by
             "loader": self.loader.state_dict(),
             "clock": clock,
             "running": vars(self._running)
@@ -220,6 +221,8 @@ class Session:
     def _load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("precision"):  # nothing but with fp16, and older states have none
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.loader.load_state_dict(state["loader"])
         for name, value in state["clock"].items():
             setattr(self.clock, name, value)
