@@ -30,23 +30,6 @@ def loss(samples):
     return (samples + 1.0).requires_grad_()
 
 
-@pytest.mark.parametrize("ahead", [1, 3])
-def test_a_loop_that_fetches_ahead_says_whose_losses_they_are(ahead):
-    loader = numbers(selector=Weighted())
-    for _ in range(3):
-        held = []
-        for batch in loader:
-            held.append((loader.indices, batch))
-            if len(held) > ahead:
-                ids, samples = held.pop(0)
-                given = loader.reduce(loss(samples), indices=ids)
-                assert given.item() == pytest.approx(float((samples * (samples + 1.0)).mean()))
-        for ids, samples in held:
-            loader.reduce(loss(samples), indices=ids)
-    assert own_losses(loader) == 0
-    assert (loader.stats.trained, loader.stats.steps) == (3 * SIZE, 3 * SIZE // 4)
-
-
 def test_a_loop_that_fetches_ahead_is_told_so_otherwise():
     loader = numbers()
     batches = iter(loader)

@@ -90,6 +90,21 @@ def test_a_pass_without_training_is_no_epoch(selector):
     assert loader.stats.trained == alone.stats.trained
 
 
+def test_losses_of_what_was_taken_for_a_look_are_refused():
+    """Fetched ahead to the end, with ids from the data set itself: the loader cannot know that training will follow."""
+    loader = numbers()
+    for batch in loader:
+        loader.reduce(loss(batch))
+    batches = list(loader)
+    assert loader.epoch == 1
+    with pytest.raises(ValueError, match=r"taken for a look at batches: ask for them when one is fetched"):
+        loader.reduce(loss(batches[0]), indices=batches[0])
+    assert loader.stats.trained == SIZE
+    for ids, batch in [(loader.indices, batch) for batch in loader]:
+        loader.reduce(loss(batch), indices=ids)
+    assert (loader.epoch, loader.stats.trained) == (2, 2 * SIZE)
+
+
 def test_after_the_last_batch_a_loss_is_not_training():
     loader = numbers()
     for batch in loader:

@@ -111,6 +111,10 @@ class Presentations:
         """A new pass begins."""
         self._pass = run_through
 
+    def forget(self) -> None:
+        """The running pass was a mere look: no losses of its batches can come."""
+        self._batches = deque((batch for batch in self._batches if batch.run_through != self._pass), maxlen=MOST)
+
     @property
     def untold(self) -> list[Presented]:
         """The batches of the running pass, oldest first, that came after the newest one of which losses were told."""
@@ -168,7 +172,8 @@ class Presentations:
         if unknown or not len(wanted):
             raise ValueError(
                 f"indices name samples {unknown[:10]} that no batch of late held. Give loader.indices as it was when "
-                "the batch was handed out, or the part of it whose losses these are."
+                "the batch was handed out, or the part of it whose losses these are. A pass through which nothing was "
+                "told, nor loader.indices asked for, is taken for a look at batches: ask for them when one is fetched."
             )
         found: dict[Presented, list[tuple[int, int]]] = {}
         for place, index in enumerate(wanted.tolist()):

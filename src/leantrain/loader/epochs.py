@@ -270,6 +270,7 @@ class Epochs:
         if self.sampler.order.pool() is None and not self.resumed:  # the next pass may give other samples
             self.selector.load_state_dict(self.before_plan)
             self.plan = None
+        self.presented.forget()
         self._over()
 
     def _end(self) -> None:

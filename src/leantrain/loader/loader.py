@@ -321,11 +321,11 @@ class Loader:
 
         None where ``ProgressLR`` follows the epochs, however long they are.
         """
-        sampler, plan = self._epochs.sampler, self._epochs.plan
+        sampler, plan, epoch = self._epochs.sampler, self._epochs.plan, self._epochs.number
         if self._epochs.callbacks:
             return None
         planned = plan is not None and sampler.order.plain and sampler.course and sampler.course.mode == "all"
-        return sampler.length(self.epoch, plan) if planned else taken  # pyright: ignore[reportArgumentType]
+        return sampler.length(epoch, plan) if planned else taken  # pyright: ignore[reportArgumentType]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here: selector, ledger, open batch, position, the DataLoader's generator.
