@@ -157,3 +157,13 @@ def test_one_dataloader_may_be_wrapped_for_each_rank_with_workers() -> None:
         return flat([loader.indices.tolist() for _ in loader])
 
     assert sorted(flat(on_ranks(2, rank))) == list(range(40))
+
+
+@pytest.mark.parametrize(("size", "one", "two"), [(17, [8, 8, 1], [8, 9]), (18, [8, 8, 2], [8, 8, 2])])
+def test_a_leftover_of_fewer_than_one_a_rank_joins_the_batch_before(size: int, one: list[int], two: list[int]) -> None:
+    def sizes(batch_size: int) -> list[int]:
+        loader = wrap(DataLoader(range(size), batch_size), Full(), epochs=1)
+        return [len(loader.indices) for _ in loader]
+
+    assert sizes(8) == one
+    assert [sum(parts) for parts in zip(*on_ranks(2, sizes, 4), strict=True)] == two
