@@ -142,6 +142,17 @@ def test_the_message_names_what_is_largest(left):
         memory.check_fits([memory.Part("a matrix", 4 * 2**30, "a smaller keep_ratio")])
 
 
+def test_ranks_on_one_machine_share_its_memory(left, monkeypatch):
+    held = [memory.rows("features for IDS", 1000, 1000)]
+    left(3 * held[0].bytes)
+    for ranks in ("", "1", "3", "odd"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        memory.check_fits(held)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match=r"numbers \(3\.81 MiB\), on each of 4 ranks\. 11\.44 MiB of memory are"):
+        memory.check_fits(held)
+
+
 @pytest.mark.parametrize("make", [lambda loader: lambda: embed(loader, wide), lambda loader: lambda: headed(loader)])
 def test_a_pass_of_unknown_width_ends_with_its_first_batch(left, make):
     data = Numbers()

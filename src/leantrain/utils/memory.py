@@ -1,5 +1,6 @@
 """Memory: what a method will hold, what the machine has left, and a refusal where the one exceeds the other."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +46,22 @@ def describe(parts: Iterable[Part]) -> str:
 def check_fits(parts: Iterable[Part], device: torch.device | str = "cpu") -> None:
     """ValueError when ``parts`` together take more than is available on ``device``. Goes on where that is unknown.
 
+    The ranks that ``torchrun`` started on this machine hold the same each, in the same memory.
+
     It is a ValueError, not a MemoryError, since it is a setting that has to change; nothing was held yet.
     """
     parts = list(parts)
     if not parts:
         return
+    cpu, ranks = torch.device(device).type == "cpu", os.environ.get("LOCAL_WORLD_SIZE", "")
+    holders = max(1, int(ranks)) if cpu and ranks.isdecimal() else 1
     left, needed = available(device), sum(part.bytes for part in parts)
-    if left is not None and needed > left:
+    if left is not None and needed * holders > left:
         largest = max(parts, key=lambda part: part.bytes)
         raise ValueError(
-            f"The selection would hold {describe(parts)}. {_size(left)} of memory are available on "
-            f"{'this machine' if torch.device(device).type == 'cpu' else device}. What takes less: {largest.instead}."
+            f"The selection would hold {describe(parts)}{f', on each of {holders} ranks' if holders > 1 else ''}. "
+            f"{_size(left)} of memory are available on {'this machine' if cpu else device}. What takes less: "
+            f"{largest.instead}."
         )
 
 
