@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from leantrain.core import dataset_info
 from leantrain.core.inputs import Sized
+from leantrain.distributed.process_group import Ranks
 from leantrain.embed.extractors import last_linear
-from leantrain.embed.passes import Unreadable, in_order
+from leantrain.embed.passes import Unreadable, exchange, in_order, in_step
 from leantrain.scoring.scorer import read_pair, uncompiled, undisturbed
 from leantrain.utils import memory, nested_batch
 from leantrain.utils.sampler_pool import sampler_part
@@ -49,6 +50,7 @@ def gradients(
     forward: Callable[[nn.Module, Any], tuple[Any, Any]] | None = None,
     batch_size: int | None = None,
     unreadable: Unreadable = "raise",
+    shared: bool = False,
 ) -> Sized[Gradients]:
     """A callable that makes the gradients with ``model`` as it is when called: ``GradMatch(gradients=gradients(...))``.
 
@@ -63,6 +65,7 @@ def gradients(
         forward: how a batch becomes (outputs, targets), as for ``scorer``; by default a batch is (inputs, targets).
         batch_size: of this pass; by default the loader's.
         unreadable: as for ``embed``; with ``"skip"``, what cannot be read has no gradient: zeros.
+        shared: as for ``snapshot``.
 
     Raises:
         ValueError: the model has no such layer, it was not reached, or does not give (B, C) scores from (B, D)
@@ -75,13 +78,16 @@ def gradients(
         start = time.perf_counter()
         size = len(loader.dataset)  # pyright: ignore[reportArgumentType]
         delta = features = torch.empty(0, dtype=torch.float32)
-        for batch, places in in_order(loader, batch_size, unreadable):
-            part, h = _factors(model, head, forward, batch, len(places))
-            if not len(delta):  # at once, since joining parts at the end would hold them twice
-                memory.check_fits([memory.rows("gradients, as their factors", size, part.shape[1] + h.shape[1])])
-                delta = torch.zeros(size, part.shape[1], dtype=torch.float32)
-                features = torch.zeros(size, h.shape[1], dtype=torch.float32)
-            delta[places], features[places] = part.to(delta), h.to(features)
+        ranks, done = Ranks() if shared else None, torch.zeros(size, dtype=torch.bool)
+        with in_step(ranks):
+            for batch, places in in_order(loader, batch_size, unreadable, ranks):
+                part, h = _factors(model, head, forward, batch, len(places))
+                if not len(delta):  # at once, since joining parts at the end would hold them twice
+                    memory.check_fits([memory.rows("gradients, as their factors", size, part.shape[1] + h.shape[1])])
+                    delta = torch.zeros(size, part.shape[1], dtype=torch.float32)
+                    features = torch.zeros(size, h.shape[1], dtype=torch.float32)
+                delta[places], features[places], done[places] = part.to(delta), h.to(features), True
+        exchange(ranks, done, delta, features)
         read = sampler_part(loader)
         if read is not None:
             other = torch.ones(size, dtype=torch.bool).index_fill_(0, read, False)

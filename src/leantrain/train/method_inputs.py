@@ -144,12 +144,14 @@ def _features(session: Session, wanted: Input, extractor: Any, epochs: float) ->
     """An embedding: by the model itself as it is when asked, or by a pre-trained one."""
     trial, unreadable = None, session.config.unreadable
     if extractor in (None, "snapshot"):
-        make = embed.snapshot(session.model, session.batches, forward=session.forward, unreadable=unreadable)
+        options = {"forward": session.forward, "unreadable": unreadable, "shared": True}
+        make = embed.snapshot(session.model, session.batches, **options)
         width = make.width
     else:
         of = named_extractor(extractor, session.fabric.device)
         trial, width = lambda loader: embed.embed(loader, of, name=extractor, unreadable=unreadable), of.width
-        make = lambda: trial(session.batches)  # noqa: E731
+        options = {"name": extractor, "unreadable": unreadable, "shared": True}
+        make = lambda: embed.embed(session.batches, of, **options)  # noqa: E731
 
     def features() -> embed.Features:
         with _preprocessing(session):
@@ -162,8 +164,8 @@ def _features(session: Session, wanted: Input, extractor: Any, epochs: float) ->
 
 def _gradients(session: Session, wanted: Input, given: Any, epochs: float) -> Made:
     """Last-layer gradients of the model as it is; part of the selection, not of the pre-processing."""
-    policy = session.config.unreadable
-    make = embed.gradients(session.model, session.batches, forward=session.forward, unreadable=policy)
+    options: dict[str, Any] = {"forward": session.forward, "unreadable": session.config.unreadable, "shared": True}
+    make = embed.gradients(session.model, session.batches, **options)
 
     def gradients() -> embed.Gradients:
         made = make()
