@@ -233,7 +233,7 @@ def test_half_precision_goes_on_with_its_loss_scale(digits, monkeypatch, tmp_pat
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=2)
         return fabric.Fabric(accelerator="cpu", devices=1, plugins=precision("16-mixed", "cpu", scaler))
 
-    monkeypatch.setattr("leantrain.train.session._fabric", half)
+    monkeypatch.setattr("leantrain.train.session.fabric_for", half)
 
     def run(stop=None, resume=None):
         session, steps = Session(config(epochs=1), digits, 0), 0
