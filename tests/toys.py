@@ -20,8 +20,10 @@ from leantrain import (
     SB,
     SSP,
     Adonis,
+    ClassCap,
     ClassFloor,
     ComposerSB,
+    Distinct,
     Forget,
     Full,
     GradMatch,
@@ -75,6 +77,12 @@ def events(size: int = SIZE) -> Tensor:
     return torch.arange(size).float() % 7
 
 
+def repeats(size: int = SIZE) -> Tensor:
+    """Groups of samples of one class: those of class 0 stand alone, of the others there are three groups each."""
+    targets = torch.tensor(Numbers(size).targets)
+    return torch.where(targets == 0, 20 + torch.arange(size), targets + 4 * (torch.arange(size) // 14))
+
+
 OWN_ORDER = ("iswr", "random-pb", "grad-match-pb")  # these fix the order of their samples, so no custom sampler may
 
 METHODS: dict[str, Callable[[], Selector]] = {
@@ -104,12 +112,15 @@ METHODS: dict[str, Callable[[], Selector]] = {
     "grand": lambda: GraNd(scores=events(), prune_ratio=0.4),
     "grad-match": lambda: GradMatch(gradients=made_gradients(), keep_ratio=0.4, select_every=2),
     "grad-match-pb": lambda: GradMatchPB(gradients=made_gradients(), keep_ratio=0.4, select_every=2),
+    "distinct": lambda: Distinct(groups=repeats()),
     "adonis half-life": lambda: Adonis(theta="auto", half_life=2.0, scoring_batches=2),
     "ids several": lambda: IDS(features=embedding(), keep_ratio=0.6, switch_epoch=(2, 4), prototypes=2),
     "class floor": lambda: ClassFloor(StaleSB(beta=3.0), 0.4),
     "ids|adonis": lambda: IDS(features=embedding(), switch_epoch=2) | Adonis(theta="auto", stale_epochs=2),
     "orderdp|ies": lambda: OrderDP(keep_ratio=0.9, subset_ratio=0.95) | IES(threshold=1.5, window=1),
     "infobatch|rs2": lambda: InfoBatch() | RS2(keep_ratio=0.8),
+    "distinct|class-cap": lambda: Distinct(groups=repeats()) | ClassCap(cap=1.5),
+    "distinct|class-cap|infobatch": lambda: Distinct(groups=repeats()) | ClassCap(cap=3) | InfoBatch(),
     "rpd|stale-sb": lambda: RPD(keep_ratio=0.8) | StaleSB(beta=1.0, start_epoch=0),
 }
 
@@ -127,7 +138,7 @@ def losses_at(epoch: int, indices: Tensor) -> Tensor:
 
 def wrapped(selector: Selector, dataset: Any = None, *, batch_size: int = 4, **options: Any) -> Loader:
     """A wrapped loader over ``Numbers`` whose scores are ``losses_at``; ``options`` go to wrap and DataLoader."""
-    known = ("score", "epochs", "targets", "seed", "nonfinite", "unreadable")
+    known = ("score", "epochs", "targets", "seed", "nonfinite", "unreadable", "goal")
     ours = {name: options.pop(name) for name in known if name in options}
     if "batch_sampler" not in options:
         options["batch_size"] = batch_size
@@ -137,7 +148,7 @@ def wrapped(selector: Selector, dataset: Any = None, *, batch_size: int = 4, **o
         return losses_at(clock[0]().epoch, batch[0])
 
     clock: list[Any] = []
-    loader = wrap(plain, selector, **({"epochs": 6, "score": score} | ours))
+    loader = wrap(plain, selector, **({"epochs": 6, "score": score, "goal": "balanced"} | ours))
     assert loader.lr_factor == 1  # who reads it is not warned that nobody does
     clock.append(weakref.ref(loader))  # a cycle would keep the workers of finished tests alive
     return loader
@@ -158,6 +169,6 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 def setup(selector: Selector, *, size: int = SIZE, **facts: Any) -> Selector:
     """A selector told of a run, with no loader around it."""
-    facts = {"batch_size": 4, "epochs": 10, "seed": 0, "ledger": Ledger(size)} | facts
+    facts = {"batch_size": 4, "epochs": 10, "seed": 0, "ledger": Ledger(size), "goal": "balanced"} | facts
     selector.setup(Run(size=size, **facts))
     return selector

@@ -283,10 +283,12 @@ def test_a_damaged_run_file_is_named(finished, digits, tmp_path):
 
 
 def test_all_stands_for_every_method_but_replay():
-    config = CompareConfig(methods=("sb@long", "all"), settings={"sb@long": {"history": 64}})
+    config = CompareConfig(methods=("sb@long", "all"), settings={"sb@long": {"history": 64}}, goal="balanced")
     assert config.methods[0] == "full"
     assert set(config.methods) == {*METHODS, "sb@long"} - {"replay"}
     assert len(config.methods) == len(METHODS)
+    without_goal = CompareConfig(methods=("all",))
+    assert set(METHODS) - set(without_goal.methods) == {"replay", "class-cap"}
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ def kill_and_resume(
     method: str, endings: int, kills: int, workers: int, rng: random.Random, folder: Path
 ) -> dict[str, Any]:
     """``endings`` trainings of ``method``, each killed ``kills`` times; what came of them, beside the straight run."""
-    config = TrainConfig(limit=150, width=4, epochs=4, batch_size=32, device="cpu", workers=workers, settings=SETTINGS)
+    shared = {"limit": 150, "width": 4, "epochs": 4, "batch_size": 32, "device": "cpu", "goal": "balanced"}
+    config = TrainConfig(**shared, workers=workers, settings=SETTINGS)
     processes = multiprocessing.get_context("fork")
     straight, killed = folder / "straight", folder / "killed"
     straight.mkdir()

@@ -26,8 +26,8 @@ def with_inputs(selector: Selector, change: Any) -> Selector:
     """A copy whose inputs went through ``change``."""
     selector = copy.deepcopy(selector)
     for part in all_parts(selector):
-        for name in part.inputs:
-            if isinstance(value := getattr(part, name), Tensor | Gradients):
+        for name in (*part.inputs, "groups"):
+            if isinstance(value := getattr(part, name, None), Tensor | Gradients):
                 setattr(part, name, change(value))
     return selector
 
@@ -39,7 +39,8 @@ def narrowed(value: Any) -> Any:
 def unknown_outside(value: Any) -> Any:
     if isinstance(value, Gradients):
         return Gradients(unknown_outside(value.delta), unknown_outside(value.features), read=FOLD)
-    return value.where(~OUTSIDE.reshape(-1, *[1] * (value.ndim - 1)), torch.nan)
+    unknown = torch.nan if value.is_floating_point() else -1
+    return value.where(~OUTSIDE.reshape(-1, *[1] * (value.ndim - 1)), unknown)
 
 
 def on_the_fold_alone(name: str, **facts: Any) -> Selector:

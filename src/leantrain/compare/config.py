@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from leantrain import methods
 from leantrain.train.config import TrainConfig
@@ -11,7 +11,7 @@ from leantrain.train.config import TrainConfig
 class CompareConfig(TrainConfig):
     """What is compared. ``full`` and ``rs2`` are always among the methods: the baseline and the second control.
 
-    ``all`` among the methods stands for every one that needs no recording.
+    ``all`` among the methods stands for every one that needs no recording, and no goal where none is said.
     """
 
     methods: tuple[str, ...] = Field(
@@ -46,10 +46,11 @@ class CompareConfig(TrainConfig):
 
     @field_validator("methods")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not value:
             raise ValueError(f"name at least one. Known: all, {', '.join(methods.METHODS)}.")
-        every = [name for name in methods.METHODS if name != "replay"]  # that one needs a recording
+        lacks = {"goal"} if info.data.get("goal") is None else set()
+        every = [name for name, kind in methods.METHODS.items() if name != "replay" and not kind.needs & lacks]
         value = tuple(name for given in value for name in (every if given == "all" else [given]))
         names = ["+".join(methods.parts(name)) for name in value]
         # Baseline first, then as asked for; each once.

@@ -9,7 +9,9 @@ from typing import Any
 from leantrain.core.inputs import Input
 from leantrain.core.selector import Selector
 from leantrain.methods.adonis import Adonis
+from leantrain.methods.class_cap import ClassCap
 from leantrain.methods.composer_sb import ComposerSB
+from leantrain.methods.distinct import Distinct
 from leantrain.methods.el2n import EL2N, GraNd
 from leantrain.methods.forget import Forget
 from leantrain.methods.full import Full
@@ -55,6 +57,8 @@ METHODS: dict[str, type[Selector]] = {
     "composer-sb": ComposerSB,
     "rho-loss": RHOLoss,
     "input-size": InputSize,
+    "distinct": Distinct,
+    "class-cap": ClassCap,
     "replay": Replay,
 }
 

@@ -115,6 +115,12 @@ def check(config: TrainConfig, chosen: Iterable[str], data: ImageData | None = N
     session = None if data is None else Session(config, data, 0)
     for method in chosen:
         selector = build(config, method, session)
+        if "goal" in selector.needs and config.goal is None:
+            raise ValueError(
+                f"{method} changes how often the classes come, which helps one goal and harms the other. Say yours: "
+                "--goal balanced where each class counts the same, --goal as-trained where classes will be as frequent "
+                "as in training."
+            )
         for part in all_parts(selector):
             if isinstance(part, ProbeRanking):
                 part.check_probe(config.epochs)
