@@ -208,6 +208,22 @@ def test_a_part_and_several_joined_are_compared_across(kind: str, tmp_path: Path
         assert same_content(part).tolist() == firsts([joined[i] for i in places])
 
 
+def test_images_of_hugging_face_are_compared_as_they_lie_in_the_file(tmp_path: Path) -> None:
+    """A transform that draws at random, a filter that reorders, and files beside bytes change nothing."""
+    datasets = pytest.importorskip("datasets")
+    encoded = [{"bytes": path.read_bytes(), "path": None} for path in files(tmp_path, GIVEN)]
+    encoded[3] = {"bytes": None, "path": str(tmp_path / "003.png")}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
+    whole = datasets.Dataset.from_dict({"img": encoded, "label": [0] * len(GIVEN)}, features=features)
+    whole.set_transform(lambda rows: 1 / 0)
+    assert same_content(whole).tolist() == firsts(GIVEN)
+    order = [3, 0, 10, 5, 2]
+    assert same_content(whole.select(order)).tolist() == firsts([GIVEN[i] for i in order])
+    text = datasets.Dataset.from_dict({"text": ["a", "a"]})
+    with pytest.raises(TypeError, match="Dataset does not show what it stores"):
+        same_content(text)
+
+
 def test_only_files_that_may_be_alike_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, read = files(tmp_path, [0, 6, 1, 3, 0]), Counter()
     plain = Path.open
