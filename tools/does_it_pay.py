@@ -243,9 +243,15 @@ def _one_in_words(condition: str) -> str:
     kind, _, value = condition.partition("=")
     return {
         "clean": lambda: "clean images",
-        "noise": lambda: f"{100 * float(value):.0f} % wrong labels",
+        "noise": lambda: (
+            f"people's {value.partition(':')[0].removeprefix('human-')} labels"
+            if value.startswith("human-")
+            else f"{100 * float(value):.0f} % wrong labels"
+        ),
         "redundant": lambda: f"every image {value} times, jittered",
         "repeated": lambda: f"{100 * float(value):.0f} % of the images many times",
+        "crawled": lambda: f"{100 * float(value):.0f} % distinct images, and exact copies of these",
+        "near-copies": lambda: f"{100 * float(value):.0f} % distinct images, and near-copies of these",
         "long-tail": lambda: f"a long tail, the largest class {value} times the smallest",
     }[kind]()
 

@@ -1,17 +1,25 @@
 """Conditions of a training set, against counts and formulas worked out plainly."""
 
+import dataclasses
 import io
+import os
+from collections import Counter
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from leantrain import data
-from leantrain.data import conditions
-from leantrain.data.conditions import canonical, jitter, under
+from leantrain.data import conditions, label_checks
+from leantrain.data.conditions import canonical, under
 from leantrain.data.datasets import finish
+from leantrain.data.edited import edited, jitter
 from leantrain.data.images import ArrayDataset, LazyDataset
 
+FOLDER = Path(os.environ.get("LEANTRAIN_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CLASSES = ("cat", "dog", "owl", "fox")
 
 
@@ -115,10 +123,188 @@ def test_a_combination_is_its_parts_in_turn():
     assert int((after.targets != plain.targets).sum()) == round(0.2 * len(plain.targets))
 
 
+def zipf(distinct, size):
+    """How often each of ``distinct`` images stands in a class of ``size``, the most frequent first."""
+    parts = [1 / rank for rank in range(1, distinct + 1)]
+    ends = [round(sum(parts[: k + 1]) / sum(parts) * (size - distinct)) for k in range(distinct)]
+    return sorted((1 + end - before for end, before in zip(ends, [0, *ends[:-1]], strict=True)), reverse=True)
+
+
+@pytest.mark.parametrize(("share", "distinct"), [(0.3, 18), (0.5, 30), (0.9, 54), (0.001, 1), (0.999, 60)])
+def test_crawled_images_are_copied_by_zipfs_law(share, distinct):
+    after = under(made((60, 60, 60, 60)), f"crawled={share}")
+    assert torch.bincount(after.targets).tolist() == [60] * 4
+    times = Counter(names(after))
+    for label in range(4):
+        of_class = sorted((count for name, count in times.items() if name // 60 == label), reverse=True)
+        assert of_class == zipf(distinct, 60)
+    if share == 0.3:
+        assert zipf(18, 60)[:4] == [13, 7, 5, 4]  # 42 copies over 1 + 1/2 + ... + 1/18 = 3.495: 12.0, 6.0, 4.0 and 3.0
+
+
+def test_a_near_copy_is_another_picture_of_the_same():
+    before = natural(120)
+    after = under(before, "near-copies=0.3")
+    originals, images = before.train.images, after.train.images
+    as_is = (images[:, None] == originals).flatten(2).all(2)
+    assert int(as_is.sum()) == 36
+    assert as_is.any(0).sum() == 36  # one of each distinct image
+    assert len({image.numpy().tobytes() for image in images}) == 120  # no two near-copies are the same
+    nearest = torch.cdist(images.flatten(1).float(), originals.flatten(1).float()).argmin(1)
+    assert before.targets[nearest].equal(after.targets)
+    assert as_is.any(0)[nearest].all()
+    for label in range(2):
+        times = torch.bincount(nearest[after.targets == label])
+        assert sorted(times[times > 0].tolist(), reverse=True) == zipf(18, 60)
+
+
+def test_near_copies_are_cut_and_encoded_and_as_bright():
+    edits = under(made(lazy=True), "near-copies=0.3").train.edits[:, 0]
+    as_is = (edits == torch.tensor([0.0, 0, 1, 16, 0])).all(1)
+    assert int(as_is.sum()) == 48
+    _, _, gain, side, quality = edits[~as_is].T
+    assert gain.eq(1).all()
+    assert {*side.tolist()} == {13, 14, 15, 16}
+    assert 40 <= quality.min() < 50 < 85 < quality.max() <= 95
+
+
+def natural(count):
+    """Smooth images of two classes, as JPEG likes them."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(2)) * 255
+    images = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 255).byte()
+    targets = torch.arange(count) % 2
+    train = ArrayDataset(images, targets)
+    return finish("natural", train, train, CLASSES[:2], 32, [images.numpy().tobytes()])
+
+
+def test_an_edit_is_a_shift_then_a_cut_then_an_encoding():
+    image = natural(1).train.images[0]
+    shifted = jitter(image, [1, -2], 1.0)
+    middle = Image.fromarray(shifted[:, 3:29, 3:29].permute(1, 2, 0).numpy()).resize(
+        (32, 32), Image.Resampling.BILINEAR
+    )
+    resized = torch.tensor(bytearray(middle.tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
+    by_hand = edited(image, torch.tensor([1.0, -2, 1, 26, 0]))
+    assert (by_hand.int() - resized.int()).abs().max() <= 1
+    buffer = io.BytesIO()
+    Image.fromarray(by_hand.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=60)
+    again = torch.tensor(bytearray(Image.open(buffer).tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
+    assert edited(image, torch.tensor([1.0, -2, 1, 26, 60])).equal(again)
+    assert edited(image, torch.tensor([0.0, 0, 1, 32, 0])).equal(image)
+    grey = image[:1]
+    assert edited(grey, torch.tensor([0.0, 1, 1, 30, 50])).shape == grey.shape
+
+
+KINDS = ("aggregate", "random1", "random2", "random3", "worst")
+
+
+def labelled(data, folder, *, shift=1, **changes):
+    """``data`` as if read from ``folder``, which gets a file of labels: wrong for every third sample."""
+    wrong = torch.where(torch.arange(len(data.targets)) % 3 == 0, (data.targets + shift) % 4, data.targets)
+    columns = {
+        "clean": data.targets.tolist(),
+        **{kind: data.targets.tolist() for kind in KINDS},
+        "worst": wrong.tolist(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns | changes), folder / "labels.parquet")
+    return dataclasses.replace(data, folder=folder), wrong
+
+
+def test_human_labels_come_from_the_file(tmp_path):
+    before, wrong = labelled(made(), tmp_path / "data")
+    after = under(before, "noise=human-worst")
+    assert after.targets.equal(wrong)
+    assert after.train.targets.equal(wrong)
+    assert after.train.images.equal(before.train.images)
+    assert after.condition == "noise=human-worst"
+    for kind in KINDS[:-1]:
+        assert under(before, f"noise=human-{kind}").targets.equal(before.targets)
+    given = under(dataclasses.replace(before, folder=None), f"noise=human-worst:{tmp_path}/data/labels.parquet")
+    assert given.targets.equal(wrong)
+    assert given.fingerprint == after.fingerprint  # the same labels, wherever they lie
+    assert given.condition == f"noise=human-worst:{tmp_path}/data/labels.parquet"
+
+
+def test_human_labels_may_lie_beside_the_data_and_have_the_authors_names(tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    before, wrong = labelled(made(), tmp_path / "cifar10n")
+    table = pq.read_table(tmp_path / "cifar10n" / "labels.parquet")
+    names = ["clean_label", "aggre_label", "random_label1", "random_label2", "random_label3", "worse_label"]
+    pq.write_table(table.rename_columns(names), tmp_path / "cifar10n" / "labels.parquet")
+    assert under(dataclasses.replace(before, folder=tmp_path / "cifar10"), "noise=human-worst").targets.equal(wrong)
+
+
+def test_each_image_keeps_its_human_label_whatever_became_of_the_set(tmp_path):
+    before, wrong = labelled(made(), tmp_path)
+    for condition in (
+        "crawled=0.3+noise=human-worst",
+        "long-tail=5+noise=human-worst",
+        "redundant=4+noise=human-worst",
+    ):
+        after, plain = under(before, condition), under(before, condition.partition("+")[0])
+        originals = [int(image.float().median()) for image, _ in plain.train]
+        if "redundant" not in condition:  # where brightness does not name the image
+            assert after.targets.tolist() == wrong[originals].tolist()
+        assert after.train.images.equal(plain.train.images)
+        assert 0 < int((after.targets != plain.targets).sum()) < len(plain.targets)
+    noisy = under(before, "noise=human-worst+long-tail=5")
+    assert noisy.targets.tolist() == wrong[names(noisy)].tolist()
+
+
+def test_of_a_limited_set_the_human_labels_are_those_of_its_samples(tmp_path):
+    whole, wrong = labelled(made((30, 40, 50, 40)), tmp_path)
+    rows = label_checks.balanced(whole.targets, 50)
+    part = dataclasses.replace(whole, train=whole.train.rows(rows), targets=whole.targets[rows])
+    assert under(part, "noise=human-worst").targets.equal(wrong[rows])
+
+
+def refused(data, kind="worst"):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        under(data, f"noise=human-{kind}")
+    return str(error.value)
+
+
+def test_human_labels_that_do_not_fit_are_refused(tmp_path):
+    before, _ = labelled(made(), tmp_path)
+    clean = before.targets.tolist()
+    other = dataclasses.replace(made((41, 39, 40, 40)), folder=tmp_path)
+    assert "its clean labels are not those of made: 1 of 160 differ" in refused(other)
+    assert "are not those of made: it has 160 and the data 200" in refused(
+        dataclasses.replace(made((50, 50, 50, 50)), folder=tmp_path)
+    )
+    labelled(made(), tmp_path, clean=clean[::-1])
+    assert "160 of 160 differ" in refused(before)
+    labelled(made(), tmp_path, worst=[7] * 160)
+    assert "label 7 is outside 0..3" in refused(before)
+    labelled(made(), tmp_path, worst=[None, *clean[1:]])
+    assert "1 of its labels are null" in refused(before)
+    labelled(made(), tmp_path, worst=["cat"] * 160)
+    assert "not a usable file of labels" in refused(before)
+    pq.write_table(pa.table({"clean": clean}), tmp_path / "labels.parquet")
+    assert "lacks the column 'worst'; it has clean" in refused(before)
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1 and no more")
+    assert "not a usable file of labels" in refused(before)
+    (tmp_path / "labels.parquet").unlink()
+    assert f"neither {tmp_path.resolve()}/labels.parquet nor " in refused(before)
+    assert "Parquet file of labels" in refused(before, "worst:no/such.parquet")
+    assert "lies in no folder: say where the labels are" in refused(made())
+
+
+@pytest.mark.skipif(not (FOLDER / "cifar10n").exists(), reason=f"no CIFAR-10N in {FOLDER}; see LEANTRAIN_DATA")
+def test_cifar10n_is_as_wrong_as_its_authors_say():
+    clean = data.load(f"parquet:{FOLDER / 'cifar10'}", limit=5000, image_size=8, test_limit=10)
+    said = {"aggregate": 0.0903, "random1": 0.1723, "random2": 0.1812, "random3": 0.1764, "worst": 0.4021}
+    for kind in KINDS:
+        wrong = under(clean, f"noise=human-{kind}").targets != clean.targets
+        assert float(wrong.float().mean()) == pytest.approx(said[kind], abs=0.02)
+
+
 ALL = ["noise=0.2", "redundant=4", "repeated=0.1", "long-tail=10", "long-tail=5+noise=0.4", "noise=0.4+long-tail=5"]
+NEW = ["crawled=0.3", "near-copies=0.3", "near-copies=0.5+noise=0.2", "long-tail=5+crawled=0.5"]
 
 
-@pytest.mark.parametrize("condition", ALL)
+@pytest.mark.parametrize("condition", [*ALL, *NEW])
 def test_a_condition_is_drawn_by_its_seed_and_leaves_the_test_set(condition):
     before = made()
     one, again, other = under(before, condition), under(before, condition), under(before, condition, seed=1)
@@ -132,7 +318,7 @@ def test_a_condition_is_drawn_by_its_seed_and_leaves_the_test_set(condition):
     assert before.condition == "clean"
 
 
-@pytest.mark.parametrize("condition", [*ALL, "redundant=2+long-tail=4"])
+@pytest.mark.parametrize("condition", [*ALL, *NEW, "redundant=2+long-tail=4", "redundant=2+near-copies=0.5+noise=0.2"])
 def test_images_read_when_asked_for_change_alike(condition):
     arrays, lazy = under(made(), condition), under(made(lazy=True), condition)
     assert len(lazy.train) == len(arrays.train)
@@ -167,6 +353,13 @@ def test_clean_is_what_was_given():
         ("redundant=2.5", r"redundant=2.5 must be a whole number"),
         ("redundant=inf", r"redundant=inf must be a whole number"),
         ("repeated=0.5", r"repeated=0.5 is outside \(0, 0.5\)"),
+        ("crawled=0", r"crawled=0.0 is outside \(0, 1\)"),
+        ("crawled=30", r"crawled=30.0 is outside .*For 30 % pass 0.3"),
+        ("near-copies", r"must read near-copies=NUMBER, such as near-copies=0.3"),
+        ("noise=human", r"noise=human must read noise=human-KIND or noise=human-KIND:FILE, KIND one of aggregate"),
+        ("noise=human-worse", r"must read .*Did you mean human-worst\?"),
+        ("noise=human-worst:", r"noise=human-worst: must read"),
+        ("noise=human-worst+noise=0.1", r"names noise twice"),
         ("long-tail=1", r"long-tail=1 must be above 1"),
         ("long-tail=inf", r"long-tail=inf must be above 1"),
         ("clean+noise=0.2", r"clean stands alone"),

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorD
 import leantrain
 from leantrain import Distinct
 from leantrain.core.exact_repeats import same_content
+from leantrain.data.edited import EditedDataset
 from leantrain.data.images import ArrayDataset, LazyDataset
 from leantrain.train.device_cache import Resident
 from references import distinct as reference
@@ -206,6 +207,13 @@ def test_a_part_and_several_joined_are_compared_across(kind: str, tmp_path: Path
     places = [12, 3, 0, 8, 2, 13, 1]
     for part in (Subset(both, places), Subset(both, np.array(places)), Subset(Subset(both, [*places, 4]), range(7))):
         assert same_content(part).tolist() == firsts([joined[i] for i in places])
+
+
+def test_near_copies_that_are_made_when_they_are_read_are_no_repeats() -> None:
+    edits = torch.tensor([[0.0, 0, 1, 8, 0], [0, 0, 1, 8, 0], [1, 0, 1, 8, 0], [1, 0, 1, 8, 0], [1, 0, 1, 8, 0]])
+    sources = [b"one", b"one", b"one", b"one", b"two"]
+    data = EditedDataset(sources, [""] * 5, torch.zeros(5, dtype=torch.int64), 8, edits[:, None])
+    assert same_content(data).tolist() == [0, 0, 2, 2, 4]
 
 
 def test_images_of_hugging_face_are_compared_as_they_lie_in_the_file(tmp_path: Path) -> None:

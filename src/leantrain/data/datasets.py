@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class ImageData:
         fingerprint: 32 hexadecimal digits over training images and labels in order, and the size. For
             folders over relative paths, file sizes and labels, since reading every file could take hours.
         condition: what was done to the training set, see ``leantrain.data.conditions``.
+        folder: that it was read from, None where it lies in none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ImageData:
     augment: dict[str, Any]
     fingerprint: str
     condition: str = "clean"
+    folder: Path | None = None
 
 
 def finish(

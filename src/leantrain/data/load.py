@@ -97,4 +97,4 @@ def _read(spec: str, limit: int | None, image_size: int | None, unreadable: Unre
     path = Path(where).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder. {kind}:DIR expects the folder that holds the data.")
-    return _READERS[kind](path, limit, image_size, unreadable)
+    return dataclasses.replace(_READERS[kind](path, limit, image_size, unreadable), folder=path)

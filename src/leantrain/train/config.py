@@ -35,7 +35,8 @@ class TrainConfig(BaseModel):
     limit: int | None = Field(default=None, ge=2, description="use only that many training samples, classes balanced")
     condition: str = Field(
         default=conditions.CLEAN,
-        description="of the training set: noise=0.2, redundant=4, repeated=0.1, long-tail=10; + joins",
+        description="of the training set: noise=0.2, noise=human-worst, repeated=0.1, crawled=0.3, long-tail=10, "
+        "redundant=4, near-copies=0.3; + joins",
     )
     condition_seed: int = Field(default=0, ge=0, description="of what the condition draws; the same for all runs")
     test_limit: int | None = Field(default=None, ge=1, description="use only that many test samples, classes balanced")
