@@ -59,6 +59,26 @@ def test_a_training_may_be_tested_at_its_end_only(monkeypatch, tmp_path, capsys)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["accuracy"] > 0
 
 
+def test_what_a_method_finds_in_the_data_is_told_once(monkeypatch, tmp_path, capsys):
+    words = ("--condition", "crawled=0.5", "--method", "distinct+class-cap", "--goal", "balanced")
+    assert run(monkeypatch, "train", *SMALL, *words, "--out", tmp_path / "run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith(("Distinct:", "ClassCap:"))]
+    assert len(told) == 2
+    assert told[0].startswith("Distinct: 50 of 100 samples repeat another one, up to ")
+    assert told[1].startswith("ClassCap: the largest class has 5 samples and the median one 5;")
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_goal_that_matters_must_be_said_before_anything_is_trained(monkeypatch, tmp_path, capsys, command):
+    method = ("--method", "class-cap") if command == "train" else ("--methods", "class-cap")
+    assert run(monkeypatch, command, *SMALL, *method, "--out", tmp_path / "run") == 2
+    text = capsys.readouterr().err
+    assert "changes how often the classes come" in text
+    assert "balanced" in text
+    assert not (tmp_path / "run" / "runs").exists()
+
+
 def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):
     picks = tmp_path / "picks"
     assert run(monkeypatch, "train", "--out", tmp_path / "t", *SMALL, "--method", "rs2", "--record", picks) == 0
