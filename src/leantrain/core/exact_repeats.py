@@ -20,14 +20,8 @@ _CHUNK = 2**20  # bytes of a file in memory at once
 
 # Where the samples lie in data sets that are known, by the package and name of their class or of one that it inherits.
 _STORED = {
-    "leantrain.ArrayDataset": "images",
-    "leantrain.Resident": "images",
-    "leantrain.LazyDataset": "sources",
-    "torchvision.DatasetFolder": "samples",
-    "torchvision.CIFAR10": "data",
-    "torchvision.MNIST": "data",
-    "torchvision.SVHN": "data",
-    "torchvision.STL10": "data",
+    "leantrain": {"ArrayDataset": "images", "Resident": "images", "LazyDataset": "sources"},
+    "torchvision": {"DatasetFolder": "samples", "CIFAR10": "data", "MNIST": "data", "SVHN": "data", "STL10": "data"},
 }
 
 _Parts = tuple[Any, ...]  # of a sample: each a Path, or something that has a buffer
@@ -72,12 +66,11 @@ def _stored(dataset: Any, with_labels: bool) -> _Stored:
     if isinstance(dataset, TensorDataset):
         return _columns(*dataset.tensors[: None if with_labels else 1])
     for kind in type(dataset).__mro__:
-        name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-        if name in _STORED:
+        package, name = kind.__module__.partition(".")[0], kind.__name__
+        if column := _STORED.get(package, {}).get(name):
             edits = getattr(dataset, "edits", None)  # of near-copies, made when they are read
-            return _columns(getattr(dataset, _STORED[name]), *([] if edits is None else [edits]))
-        images = _image_columns(dataset) if name == "datasets.Dataset" else None
-        if images:
+            return _columns(getattr(dataset, column), *([] if edits is None else [edits]))
+        if (package, name) == ("datasets", "Dataset") and (images := _image_columns(dataset)):
             return _encoded(dataset, images)
     raise TypeError(
         f"{type(dataset).__name__} does not show what it stores: exact repeats are found in the data sets of "
