@@ -49,6 +49,7 @@ def train(selector: Selector, **options: Any) -> tuple[list[Counter[str]], set[i
         selector,
         score=scorer(compiled.model, F.cross_entropy),
         epochs=EPOCHS,
+        goal="balanced",
     )
     assert loader.lr_factor == 1
     found, sizes = [], set()
