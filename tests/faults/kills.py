@@ -89,6 +89,8 @@ def kill_and_resume(
 
 def table(endings: int, kills: int, seed: int, methods: list[str]) -> dict[str, Any]:
     """``endings`` endings of each of ``methods`` after ``kills`` kills each, with 0 and 2 workers in turn."""
+    import lightning_fabric  # noqa: F401 - once, and not in each process that is to be killed while it trains
+
     from leantrain.compare.environment import describe
 
     rng, rows = random.Random(seed), []

@@ -3,26 +3,30 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
+from commands import Command, command  # noqa: F401 - a fixture
 
 from leantrain.utils.atomic_write import occupied
 
-HOLD = "import sys, time; from pathlib import Path; from leantrain.utils.atomic_write import occupied\n" \
-       "with occupied(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"  # fmt: skip
+
+def hold(folder, held):
+    with occupied(folder):
+        held.set()
+        time.sleep(600)
 
 
 @pytest.fixture
 def holder(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(60)
     yield process
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.join()
 
 
 def test_the_second_names_the_first(holder, tmp_path):
@@ -32,18 +36,16 @@ def test_the_second_names_the_first(holder, tmp_path):
 
 def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+    holder.join()
     with occupied(tmp_path):
         pass
 
 
-def test_the_commands_are_refused(holder, tmp_path):
-    small = ("--limit", "50", "--width", "4", "--epochs", "1", "--batch-size", "32", "--device", "cpu")
-    for command in ("compare", "train"):
-        words = [sys.executable, "-m", "leantrain", command, "--out", str(tmp_path), *small]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 2
-        assert f"in use by process {holder.pid}" in done.stderr
+@pytest.mark.parametrize("name", ["compare", "train"])
+def test_the_commands_are_refused(holder, name, command: Command, tmp_path):  # noqa: F811
+    code, said = command(name, "--out", tmp_path)
+    assert code == 2
+    assert f"in use by process {holder.pid}" in said
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -2,10 +2,10 @@
 
 import io
 import json
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
-import textwrap
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from leantrain import RPD, SB, Adonis, InfoBatch, Loader, Plan, Selector
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay import parquet_parts
 from leantrain.replay.record_replay import Record, Replay, first_of_each
-from toys import METHODS, SIZE, Numbers, flat, losses_at, run_epoch, setup, wrapped
+from toys import EACH_METHOD, METHODS, SIZE, Numbers, flat, losses_at, run_epoch, setup, wrapped
 
 EPOCHS = 5
 
@@ -89,7 +89,7 @@ def weights_of(plan: Plan) -> dict[int, float]:
 # What is replayed is what was recorded.
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_replays_what_any_method_trained_on(method: str, tmp_path: Path) -> None:
     inner = METHODS[method]()
     loader = wrapped(Record(inner, tmp_path), epochs=EPOCHS, shuffle=True)
@@ -364,7 +364,7 @@ def test_sorted_draws_of_an_older_recording_are_shuffled(tmp_path: Path) -> None
 # Recording changes nothing, goes on where it was, and mixes with no other.
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_recording_changes_nothing(method: str, tmp_path: Path) -> None:
     plain, recorded = wrapped(METHODS[method]()), wrapped(Record(METHODS[method](), tmp_path))
     assert recorded.selector.needs == plain.selector.needs
@@ -521,27 +521,26 @@ def test_overwriting_does_not_go_on_with_another_recording(tmp_path: Path) -> No
         train(loader)
 
 
+def killed_at_its_fourth_part(folder: Path) -> None:
+    """A training, in a process of its own."""
+    move, moved = os.replace, []
+
+    def replace(*paths: Any) -> None:
+        moved.append(paths)
+        move(*paths) if len(moved) < 4 else os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replace
+    loader = wrapped(Record(RPD(keep_ratio=0.6), folder), epochs=9)
+    while True:
+        run_epoch(loader)
+
+
 def test_a_killed_run_leaves_the_epochs_that_it_finished(tmp_path: Path) -> None:
     """Killed while the fourth part is moved to its place: three epochs and a partial file are there."""
-    code = """
-        import os, signal, sys
-        sys.path.insert(0, sys.argv[2])
-        from leantrain import RPD
-        from leantrain.replay import Record
-        from leantrain.utils import atomic_write
-        from toys import run_epoch, wrapped
-        move, moved = os.replace, []
-        def replace(*paths):
-            moved.append(paths)
-            move(*paths) if len(moved) < 4 else os.kill(os.getpid(), signal.SIGKILL)
-        atomic_write.os.replace = replace
-        loader = wrapped(Record(RPD(keep_ratio=0.6), sys.argv[1]), epochs=9)
-        while True:
-            run_epoch(loader)
-    """
-    tests = str(Path(__file__).resolve().parents[1])
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path), tests], check=False)
-    assert result.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("fork").Process(target=killed_at_its_fourth_part, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(ValueError, match="holds 3 epochs of 9, its run was cut short; this run has 4"):
         replay(tmp_path, epochs=4)
