@@ -8,6 +8,8 @@ import pytest
 from leantrain.cli import app
 from leantrain.utils import memory
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 def run(monkeypatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["leantrain", *map(str, words)])
@@ -95,6 +97,7 @@ def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, *longer, "--set", "replay.wrap_around=true") == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("part", "title", "comparisons"),
     [
@@ -137,6 +140,7 @@ def test_a_preset_runs_and_says_what_is_wrong(monkeypatch, tmp_path, capsys, par
     assert {page.parent.name for page in (tmp_path / "p").glob("*/report.html")} == comparisons
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_flags_win_over_the_file(monkeypatch, tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 1\nlimit: 100\nwidth: 4\nsettings: {sb: {beta: 1.0}}\nmethods: [sb]\n")

@@ -12,6 +12,7 @@ from leantrain import data
 from leantrain.compare.presets import Preset, runner
 from leantrain.compare.presets.runner import run_study
 
+pytestmark = pytest.mark.usefixtures("shallow", "undrawn")
 TRAIN = ("train", *SMALL, "--method", "rs2")
 
 

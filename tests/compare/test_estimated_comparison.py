@@ -10,6 +10,8 @@ from leantrain.compare import CompareConfig
 from leantrain.compare.estimate import estimate
 from leantrain.train.trainer import train
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -15,6 +15,8 @@ from leantrain.compare.presets.scaling import scaled
 from leantrain.train import method_inputs
 from leantrain.train.facts import RunFacts
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 CHANGES = {"data": "digits", "limit": 150, "model": "small", "width": 4, "epochs": 3, "batch_size": 32, "device": "cpu"}
 SMALL = Preset(
     source="a test",
@@ -84,10 +86,10 @@ def test_a_recording_that_was_cut_short_is_made_again(digits, tmp_path, monkeypa
     train = module.train
     monkeypatch.setattr(module, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run_study(SMALL, CHANGES, lambda _: digits, tmp_path)
+        run_study(SMALL, CHANGES, lambda _: digits, tmp_path, only=["a"])
     assert list((tmp_path / "recordings" / "first").iterdir())
     monkeypatch.setattr(module, "train", train)
-    assert run_study(SMALL, CHANGES, lambda _: digits, tmp_path)["tables"]
+    assert run_study(SMALL, CHANGES, lambda _: digits, tmp_path, only=["a"])["tables"]
 
 
 def made(method, seed, seconds, accuracies, control_for=None, preprocess=0.0):

@@ -15,6 +15,8 @@ from leantrain.compare import CompareConfig, jobs
 from leantrain.compare import runner as experiment_module
 from leantrain.methods import METHODS
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 RUN_KEYS = {
     "method",
     "settings",

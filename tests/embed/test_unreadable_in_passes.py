@@ -16,6 +16,8 @@ from leantrain import data, embed
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZE = 30
 BAD = (0, 7, 8, 9, 10, 11, 29)  # with batches of 4, a whole one
 

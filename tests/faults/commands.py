@@ -36,7 +36,7 @@ class Command:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
+def command(monkeypatch, capsys, tmp_path, shallow, undrawn):
     return Command(monkeypatch, capsys, tmp_path)
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Command, command  # noqa: F401 - a fixture
 
 from leantrain import data
 from leantrain.checkpoint.manager import Checkpoints
 from leantrain.train.config import TrainConfig
 from leantrain.train.trainer import train
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 SETTINGS = {
     "adonis": {"theta": "auto", "stale_epochs": 2},
@@ -134,11 +137,11 @@ def test_checkpoints_of_another_run_are_refused(digits, tmp_path):
 
 
 def leantrain(*words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "leantrain", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    program = [sys.executable, "-m", "leantrain", *words]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_sigterm_keeps_the_run_and_exits_with_143(tmp_path):
+def test_sigterm_keeps_the_run_and_exits_with_143(command: Command, tmp_path):  # noqa: F811
     small = ("--limit", "300", "--width", "4", "--epochs", "400", "--device", "cpu", "--threads", "1")
     words = ("train", "--out", str(tmp_path / "t"), "--method", "sb", *small)
     process = leantrain(*words)
@@ -151,17 +154,16 @@ def test_sigterm_keeps_the_run_and_exits_with_143(tmp_path):
     assert process.returncode == 143, out
     assert "--resume" in out
     assert len(list((tmp_path / "t" / "checkpoints").iterdir())) == 1
-    again = leantrain(*words)
-    out, _ = again.communicate(timeout=60)
-    assert again.returncode == 2
-    assert "holds an interrupted training. Pass --resume" in out
+    code, said = command(*words)
+    assert code == 2
+    assert "holds an interrupted training. Pass --resume" in said
 
 
 def killed(methods: list[str], endings: int, kills: int, folder: Path) -> dict:
     """What the harness says, run as a program: forking this process, which has threads, would not be safe."""
     harness, out = Path(__file__).with_name("kills.py"), folder / "kills.json"
-    command = [sys.executable, str(harness), "--endings", str(endings), "--kills", str(kills), "--out", str(out)]
-    done = subprocess.run([*command, "--methods", *methods], capture_output=True, text=True, timeout=1200)
+    program = [sys.executable, str(harness), "--endings", str(endings), "--kills", str(kills), "--out", str(out)]
+    done = subprocess.run([*program, "--methods", *methods], capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 

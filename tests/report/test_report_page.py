@@ -60,6 +60,7 @@ def table(text: str) -> dict[str, dict[str, tuple[str, str | None]]]:
     return {row[0][0]: dict(zip([*COLUMNS, "verdict"], row[1:], strict=True)) for row in rows}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_table_holds_the_numbers_of_the_file(tmp_path: Path, seeds: int) -> None:
     data = synthetic.write_results(tmp_path, seeds=seeds, samples=60)
@@ -101,6 +102,7 @@ def test_table_holds_the_numbers_of_the_file(tmp_path: Path, seeds: int) -> None
     assert shown["full"]["to_5pp"] == ("1.00×", "1.0")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("verdicts", "headline"),
     [
@@ -130,6 +132,7 @@ def test_headline_follows_the_verdicts(tmp_path: Path, verdicts: list[str | None
     assert "Read with care" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_is_called_one_seed(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, seeds=1, samples=60)
     page = report.write(tmp_path).read_text()
@@ -137,6 +140,7 @@ def test_one_seed_is_called_one_seed(tmp_path: Path) -> None:
     assert "Read with care" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_easy_control_is_called_one(tmp_path: Path) -> None:
     """Behind full training that is merely stopped: told of those who did not lose to the control, beyond the noise."""
     data = synthetic.write_results(tmp_path, samples=60)
@@ -152,6 +156,7 @@ def test_an_easy_control_is_called_one(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_events_are_added_up_over_seeds(tmp_path: Path) -> None:
     data = synthetic.write_results(tmp_path, methods=["adonis"], samples=60)
     for count, run in enumerate(run for run in data["runs"] if run["method"] == "adonis"):
@@ -214,6 +219,7 @@ def test_same_folder_same_page(tmp_path: Path) -> None:
     assert report.write(tmp_path).read_bytes() == report.write(tmp_path).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_are_those_of_the_samples(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, methods=["adonis"], samples=60)
     page = Page(report.write(tmp_path, grey).read_text())
@@ -225,6 +231,7 @@ def test_pictures_are_those_of_the_samples(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), grey(index))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_pictures_the_page_says_how_to_get_them(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, samples=60)
     text = report.write(tmp_path).read_text()
@@ -232,6 +239,7 @@ def test_without_pictures_the_page_says_how_to_get_them(tmp_path: Path) -> None:
     assert "<img" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.float32), np.zeros((3, 4, 4), np.uint8), np.zeros(4, np.uint8)])
 def test_wrong_pictures_are_refused(tmp_path: Path, bad: np.ndarray) -> None:
     synthetic.write_results(tmp_path, samples=60)
@@ -239,6 +247,7 @@ def test_wrong_pictures_are_refused(tmp_path: Path, bad: np.ndarray) -> None:
         report.write(tmp_path, lambda index: bad)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("failure", ["replace", "disk"])
 def test_failed_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
     synthetic.write_results(tmp_path, samples=60)

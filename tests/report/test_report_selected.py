@@ -181,6 +181,7 @@ def test_impossible_numbers_are_refused(tmp_path: Path, name: str, bad: float) -
         load_counts(load(tmp_path))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_class_that_is_shown(tmp_path: Path) -> None:
     write_rows(tmp_path)
 

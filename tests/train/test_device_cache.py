@@ -10,6 +10,7 @@ from leantrain.train.config import TrainConfig
 from leantrain.train.device_cache import Resident, place
 from leantrain.train.trainer import train
 
+pytestmark = pytest.mark.usefixtures("shallow")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 

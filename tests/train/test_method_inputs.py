@@ -16,6 +16,8 @@ from leantrain.train.session import Session
 from leantrain.train.trainer import train
 from leantrain.utils import memory
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.fixture(scope="module")
 def digits():

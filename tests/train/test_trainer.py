@@ -17,6 +17,8 @@ from leantrain.train.method_inputs import build
 from leantrain.train.session import CHUNK, Session
 from leantrain.train.trainer import train
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.fixture(scope="module")
 def digits():
