@@ -128,6 +128,10 @@ SETTINGS = ("adonis recycled", "sb recycled", "adonis half-life", "ids several",
 EACH_METHOD = [  # once each, for tests that take their time; other settings and compositions are slow tests
     pytest.param(name, marks=pytest.mark.slow) if name in SETTINGS or "|" in name else name for name in METHODS
 ]
+# One for each way in which batches come about: in a planned order, also refreshed, judged anew or by stored losses,
+# gathered, judged several at a time, planned whole, drawn. The other methods take the same ways.
+WAYS = ("infobatch", "kakurenbo", "adonis", "stale-sb", "composer-sb", "rho-loss", "grad-match-pb", "iswr")
+EACH_WAY = [name if name in WAYS else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 
 
 def losses_at(epoch: int, indices: Tensor) -> Tensor:

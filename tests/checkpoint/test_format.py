@@ -2,17 +2,19 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import warnings
 from collections import Counter, OrderedDict, namedtuple
@@ -111,9 +113,13 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@pytest.mark.parametrize("examples", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_any_tree_comes_back_as_it_was(examples: int) -> None:
+    settings(max_examples=examples)(comes_back)()
+
+
 @given(state=trees, step=st.integers(0, 10**12))
-def test_any_tree_comes_back_as_it_was(state: Tree, step: int) -> None:
+def comes_back(state: Tree, step: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         facts = {"seed": step, "pair": (1, math.inf), "7": {7: None}}
         path = save(Path(name), state, step=step, facts=facts)
@@ -628,17 +634,23 @@ def prepare(folder: Path, again: bool) -> int:
     return 2 if again else 3
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["new step", "same step"])
-@pytest.mark.parametrize("keep", [1, 2])
+ERRORS = {
+    "killed": Killed(),
+    "full": OSError(errno.ENOSPC, "No space left on device"),
+    "broken": OSError(errno.EIO, "Input/output error"),
+}
+QUICK = [("killed", 1, False), ("killed", 1, True), ("killed", 2, False), ("full", 1, True), ("full", 2, False)]
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("kind", "keep", "again"),
     [
-        pytest.param(Killed(), id="killed"),
-        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full"),
-        pytest.param(OSError(errno.EIO, "Input/output error"), id="broken", marks=pytest.mark.slow),
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(ERRORS, (1, 2), (False, True))
     ],
 )
-def test_stopped_at_any_call_a_whole_one_is_there(tmp_path: Path, error: BaseException, keep: int, again: bool) -> None:
+def test_stopped_at_any_call_a_whole_one_is_there(tmp_path: Path, kind: str, keep: int, again: bool) -> None:
+    error = ERRORS[kind]
     with breaking(10**9, Killed()) as counted:
         save(tmp_path / "count", state_of(0), step=prepare(tmp_path / "count", again), keep=keep)
     assert counted.count > 30
@@ -665,13 +677,14 @@ def test_stopped_at_any_call_a_whole_one_is_there(tmp_path: Path, error: BaseExc
     assert seen == {2, 9}
 
 
-def test_killed_twice_while_the_same_step_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [7, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_twice_while_the_same_step_is_replaced(tmp_path: Path, stride: int) -> None:
     """The first kill leaves ``.old`` beside the new one, the second strikes the next replacement."""
     save(tmp_path / "count", 1, step=2)
     with breaking(10**9, Killed()) as counted:
         save(tmp_path / "count", 2, step=2)
     for first in range(1, counted.count + 1):
-        for second in range(1, counted.count + 1, 3):
+        for second in range(1 + first % stride, counted.count + 1, stride):
             folder = tmp_path / f"{first} {second}"
             save(folder, state_of(2), step=2, keep=1)
             for at, word in ((first, 3), (second, 4)):
@@ -710,24 +723,26 @@ def test_all_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pyte
 
 def test_a_disk_that_is_full_for_safetensors_too(tmp_path: Path) -> None:
     """safetensors writes from Rust and raises no OSError. A limit on the size of files stands for the full disk."""
-    found = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent("""
-            import resource, sys, torch
-            from pathlib import Path
-            from leantrain.checkpoint import load_latest, save
-            folder = Path(sys.argv[1])
-            save(folder, torch.ones(10), step=1)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-            try:
-                save(folder, torch.ones(10000), step=2)
-            except OSError as error:
-                print(error.errno, error)
-            print(load_latest(folder).step, sorted(path.name for path in folder.iterdir()))
-        """), str(tmp_path)], capture_output=True, text=True, check=True)  # fmt: skip
-    lines = found.stdout.splitlines()
-    assert lines[0].startswith(f"{errno.EFBIG} ")
-    assert f"while saving {tmp_path / 'step-000000002'}. The checkpoints before it are whole" in lines[0]
-    assert lines[1] == "1 ['step-000000001']"
+
+    def limited() -> None:
+        save(tmp_path, torch.ones(10), step=1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        try:
+            save(tmp_path, torch.ones(10000), step=2)
+        except OSError as error:
+            theirs.send((error.errno, str(error)))
+
+    context = multiprocessing.get_context("fork")  # the limit ends with the process
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=limited)
+    process.start()
+    theirs.close()
+    number, said = ours.recv()
+    process.join()
+    assert number == errno.EFBIG
+    assert f"while saving {tmp_path / 'step-000000002'}. The checkpoints before it are whole" in said
+    assert load(tmp_path).step == 1
+    assert steps(tmp_path) == ["step-000000001"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -53,13 +53,13 @@ def check(seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))  # two, three and four ranks, methods of both kinds
 def test_no_rank_waits_for_ever(seed: int) -> None:
     check(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(8, 58))
-def test_no_rank_waits_for_ever_in_fifty_more_trainings(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(4, 58))
+def test_no_rank_waits_for_ever_in_many_more_trainings(seed: int) -> None:
     check(seed)

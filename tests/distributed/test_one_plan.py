@@ -69,7 +69,7 @@ def joined(ranks: list[dict[str, Any]]) -> list[tuple[int, list[int]]]:
 
 BY_EPOCH = tuple(name for name in METHODS if "score" not in METHODS[name]().needs)
 ONLINE = tuple(name for name in METHODS if name not in BY_EPOCH)
-WITH_WORKERS = ("adonis", "composer-sb", "ids|adonis")  # the rest in the slow tests
+WITH_WORKERS = ("adonis",)  # the rest in the slow tests
 REST = tuple(name for name in ONLINE if name not in WITH_WORKERS)
 
 

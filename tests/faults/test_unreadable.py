@@ -76,8 +76,9 @@ def test_the_rest_of_each_batch_is_trained_on(workers: int, data: Any, collate: 
     assert loader.ledger.trained.tolist() == [0 if i in BAD else 2 for i in range(SIZE)]
 
 
-@pytest.mark.parametrize("collate", [None, objects], ids=["", "custom collate"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "collate"), [*((name, None) for name in METHODS), ("full", objects), ("sb", objects), ("iswr", objects)]
+)
 def test_every_method_goes_on(method: str, collate: Any) -> None:
     data = Broken(bad=(3, 13, 39))
     loader = skipping(METHODS[method](), data, shuffle=True, collate_fn=collate)
@@ -96,7 +97,7 @@ def test_workers_change_nothing(method: str) -> None:
         skipping(METHODS[method](), shuffle=True, num_workers=workers, generator=torch.Generator().manual_seed(1))
         for workers in (0, 2)
     ]
-    for _ in range(4):
+    for _ in range(3):
         assert quiet(pairs[0]) == quiet(pairs[1])
     assert pairs[0].stats.state_dict().keys() == pairs[1].stats.state_dict().keys()
     assert pairs[0].stats.unreadable == pairs[1].stats.unreadable > 0
@@ -287,9 +288,13 @@ def test_a_worker_opens_the_users_files() -> None:
     assert flat(quiet(loader)) == [i for i in range(SIZE) if i != 6]
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned() -> None:
     loader = skipping(Full(), num_workers=1, multiprocessing_context="spawn", collate_fn=objects)
     assert flat(quiet(loader)) == [i for i in range(SIZE) if i not in BAD]
+
+
+def test_what_is_sent_to_a_spawned_worker_pickles() -> None:
     assert pickle.loads(pickle.dumps(Tolerant(Broken()))).bad == BAD
 
 
@@ -306,6 +311,7 @@ class BrokenImages(torch.utils.data.Dataset):
         return self.images[index]
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("method", ["full", "sb", "forget"])
 def test_the_trainer_counts(method: str) -> None:
     whole = data.load("digits", limit=150)

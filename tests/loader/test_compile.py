@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from leantrain import GradMatchPB, InfoBatch, RandomPB, Selector, scorer, wrap
 from leantrain.embed import embed, gradients, grand_scores, penultimate
-from toys import CLASSES, EACH_METHOD, METHODS, SIZE, Numbers, made_gradients, run_epoch, wrapped
+from toys import CLASSES, EACH_WAY, METHODS, SIZE, Numbers, made_gradients, run_epoch, wrapped
 
 LABELS = Numbers().targets
 BATCH, EPOCHS = 7, 5  # 40 = 5 * 7 + 5
@@ -64,7 +64,7 @@ def train(selector: Selector, **options: Any) -> tuple[list[Counter[str]], set[i
     return found, sizes
 
 
-@pytest.mark.parametrize("method", EACH_METHOD)
+@pytest.mark.parametrize("method", EACH_WAY)
 def test_batches_of_one_size_compile_once(method: str) -> None:
     """Scoring: once for whole batches, once for all others, which are any size, and once for single samples."""
     graphs, sizes = train(METHODS[method](), drop_last=True)

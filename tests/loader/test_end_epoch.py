@@ -27,8 +27,14 @@ def facts(loader: Loader) -> Any:
     return copy.deepcopy((loader.epoch, ledger, loader.selector.report(), loader.stats.scored))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("method", ["full", "infobatch", "kakurenbo", "ies"])
+@pytest.mark.parametrize(
+    ("method", "workers"),
+    [
+        *((method, 0) for method in ("full", "infobatch", "kakurenbo", "ies")),
+        ("kakurenbo", 2),
+        *(pytest.param(method, 2, marks=pytest.mark.slow) for method in ("full", "infobatch", "ies")),
+    ],
+)
 def test_stopping_after_the_last_batch_is_as_a_for_loop(method: str, workers: int) -> None:
     whole, stopped = (wrapped(METHODS[method](), epochs=EPOCHS, num_workers=workers) for _ in range(2))
     for _ in range(EPOCHS):

@@ -1,5 +1,6 @@
 """Epochs as the user sees them: batch sizes, the open batch, length, progress, leaving early, peeking."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -134,9 +135,19 @@ def test_a_fractional_epoch_of_an_online_method() -> None:
     assert loader.stats.scored == 60
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"drop_last": True}])
-@pytest.mark.parametrize("epochs", [3, 2.4])
-@pytest.mark.parametrize("method", ["full", "infobatch", "stale adonis", "ids|adonis", "sb"])
+@pytest.mark.parametrize(
+    ("method", "epochs", "options"),
+    [
+        pytest.param(
+            *case, marks=pytest.mark.slow if case[2] == {"num_workers": 2} and case[0] != "stale adonis" else ()
+        )
+        for case in itertools.product(
+            ["full", "infobatch", "stale adonis", "ids|adonis", "sb"],
+            [3, 2.4],
+            [{}, {"num_workers": 2}, {"drop_last": True}],
+        )
+    ],
+)
 def test_progress_rises_from_0_to_1(method: str, epochs: float, options: dict[str, Any]) -> None:
     loader = wrapped(METHODS[method](), epochs=epochs, batch_size=5, **options)
     seen = [loader.progress]
@@ -218,8 +229,9 @@ def test_schedules_are_checked(make: Callable[[], Any], text: str) -> None:
 @pytest.mark.parametrize(("method", "workers"), [*((method, 0) for method in METHODS), ("rs2", 2), ("stale adonis", 2)])
 def test_peeking_uses_nothing_up(method: str, workers: int) -> None:
     """``next(iter(loader))``, to build a model or to look, changes neither this epoch nor the next ones."""
-    plain, peeked = (wrapped(METHODS[method](), epochs=5, num_workers=workers) for _ in range(2))
-    for epoch in range(5):
+    epochs = 3 if workers else 5
+    plain, peeked = (wrapped(METHODS[method](), epochs=epochs, num_workers=workers) for _ in range(2))
+    for epoch in range(epochs):
         next(iter(peeked), None)
         assert peeked.epoch == epoch
         assert run_epoch(peeked) == run_epoch(plain)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
 from leantrain import Full, wrap
-from toys import METHODS, OWN_ORDER, SIZE, Numbers, losses_at, wrapped
+from toys import EACH_WAY, METHODS, OWN_ORDER, SIZE, WAYS, Numbers, losses_at, wrapped
 
 EPOCHS = 4
 SAMPLERS = {
@@ -37,8 +37,19 @@ def check(loader: Any, read: Any = lambda batch: batch[0]) -> None:
     assert seen >= 3 * EPOCHS
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "sampler"),
+    [
+        pytest.param(
+            method,
+            SAMPLERS[name],
+            id=f"{method}-{name}",
+            marks=() if name == "shuffle" or method in (*WAYS, *OWN_ORDER) else pytest.mark.slow,
+        )
+        for method in METHODS
+        for name in SAMPLERS
+    ],
+)
 def test_no_workers(method: str, sampler: Any) -> None:
     plain = not sampler() or "shuffle" in sampler() or isinstance(sampler().get("sampler"), SubsetRandomSampler)
     if method in OWN_ORDER and not plain:
@@ -48,7 +59,7 @@ def test_no_workers(method: str, sampler: Any) -> None:
     check(wrapped(METHODS[method](), epochs=EPOCHS, **sampler()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_WAY)
 def test_two_persistent_workers(method: str) -> None:
     options = {"num_workers": 2, "persistent_workers": True, "shuffle": True}
     check(wrapped(METHODS[method](), epochs=EPOCHS, **options))

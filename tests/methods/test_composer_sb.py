@@ -29,7 +29,7 @@ def test_keeps_a_fixed_share_without_replacement(size: int, keep: str, seed: int
     assert positions == sorted(positions)
 
 
-@pytest.mark.parametrize("keep", ["0.2", "0.5", "0.7"])
+@pytest.mark.parametrize("keep", ["0.2", *(pytest.param(keep, marks=pytest.mark.slow) for keep in ("0.5", "0.7"))])
 def test_each_sample_is_kept_with_its_probability(keep: str) -> None:
     losses = [2.0, 0.1, 0.7, 9.0, 0.3, 0.2]
     wanted = torch.tensor(reference.inclusion(losses, keep))

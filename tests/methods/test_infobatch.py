@@ -47,7 +47,7 @@ def test_half_of_many_weigh_double() -> None:
     assert sorted(weights) == [0.0] * 300 + [1.0] * 400 + [2.0] * 300
 
 
-@pytest.mark.parametrize("prune_ratio", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("prune_ratio", [0.3, *(pytest.param(ratio, marks=pytest.mark.slow) for ratio in (0.5, 0.8))])
 def test_the_weighted_sum_is_unbiased(prune_ratio: float) -> None:
     losses = (torch.rand(50, generator=torch.Generator().manual_seed(1)) ** 3).tolist()
     terms = torch.linspace(-3, 5, 50)  # what is summed need not be the loss

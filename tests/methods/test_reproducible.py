@@ -131,10 +131,10 @@ def check_stops(method: str, steps: slice, workers: int = 0) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_stops_at_a_step_goes_on_as_if_it_had_not(method: str) -> None:
-    check_stops(method, slice(0, None, 13))
+    check_stops(method, slice(0, None, 19))
 
 
-@pytest.mark.parametrize("method", ["full", "adonis", "composer-sb", "grad-match-pb", "ids|adonis"])
+@pytest.mark.parametrize("method", ["adonis", "composer-sb", "grad-match-pb"])  # each in test_many_more_stops
 def test_also_with_workers(method: str) -> None:
     check_stops(method, slice(15, 16), workers=2)
 

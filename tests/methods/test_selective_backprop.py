@@ -19,7 +19,7 @@ def test_cdf_counts_the_history_strictly_below(history: list[float], losses: lis
     assert ours == pytest.approx(probabilities(history, losses, beta=1))
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("beta", [2.0, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (0.5, 1.0, 4.0))])
 def test_each_sample_is_kept_with_its_probability(beta: float) -> None:
     """The history holds the last R losses, those of the batch itself included; 3,000 independent coins a sample."""
     earlier = torch.tensor([9.0, 9.0, 0.5, 1.5, 2.5, 3.5])

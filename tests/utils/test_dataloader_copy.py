@@ -77,15 +77,30 @@ def test_every_argument_of_a_dataloader_is_thought_of():
     assert set(inspect.signature(DataLoader.__init__).parameters) - known == set()
 
 
-def test_a_pass_gives_every_sample_in_order_whatever_the_workers():
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="spawned", marks=pytest.mark.slow),
+        pytest.param({"multiprocessing_context": "fork"}, id="forked"),
+        pytest.param(
+            {
+                "num_workers": 0,
+                "timeout": 0,
+                "multiprocessing_context": None,
+                "prefetch_factor": None,
+                "persistent_workers": False,
+            },
+            id="none",
+        ),
+    ],
+)
+def test_a_pass_gives_every_sample_in_order_whatever_the_workers(options):
     draws = torch.get_rng_state()
-    for options in ({}, {"num_workers": 0, "timeout": 0, "multiprocessing_context": None, "prefetch_factor": None,
-                         "persistent_workers": False}):  # fmt: skip
-        loader = everything(pin_memory=False, **options)
-        before = loader.generator.get_state()
-        found = [(batch[0].tolist(), places.tolist()) for batch, places in passes.in_order(loader)]
-        assert found == [(part, part) for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9])]
-        assert torch.equal(loader.generator.get_state(), before)
+    loader = everything(pin_memory=False, **options)
+    before = loader.generator.get_state()
+    found = [(batch[0].tolist(), places.tolist()) for batch, places in passes.in_order(loader)]
+    assert found == [(part, part) for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9])]
+    assert torch.equal(loader.generator.get_state(), before)
     assert torch.equal(torch.get_rng_state(), draws)
 
 

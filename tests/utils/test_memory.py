@@ -272,7 +272,6 @@ def test_no_growth_over_the_epochs(name):
 
 def reachable(root: Any) -> int:
     """Bytes of everything that ``root`` refers to, modules, classes and code left out."""
-    gc.collect()
     seen: dict[int, Any] = {}
     waiting, total = [root], 0
     while waiting:

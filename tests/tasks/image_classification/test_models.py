@@ -175,6 +175,7 @@ def test_numbers_are_checked(setting):
 # Importing torchvision
 
 
+@pytest.mark.slow
 def test_torchvision_is_usable_in_a_fresh_process():
     """Also next to a torch that its compiled part does not fit, and with timm, which imports it, too."""
     code = """if True:
