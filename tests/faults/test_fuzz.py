@@ -45,7 +45,7 @@ def test_every_kind_of_file_is_among_the_targets(targets: dict[str, Target]) -> 
     assert all(target.seeds for target in targets.values())
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(choice=st.randoms(use_true_random=False))
 def test_damaged_files_are_read_or_refused(targets: dict[str, Target], guard: Guard, choice: random.Random) -> None:
     target = targets[choice.choice(sorted(targets.keys() - set(SLOW)))]

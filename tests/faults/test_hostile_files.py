@@ -88,7 +88,7 @@ def png(width: int, height: int, colour: int = 2, body: bytes = b"\0" * 999) -> 
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body, 1)) + chunk(b"IEND", b"")
 
 
 def bmp(width: int, height: int) -> bytes:
@@ -170,11 +170,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         table(folder / name, **columns)
         assert (folder / name / "train.parquet").stat().st_size < MEGABYTE / 5
         attempts[name] = "data.load(f'parquet:{file}')", folder / name
-    for name, side in (("cat/0.png", 8), ("dog/0.png", 8), ("dog/1.png", 8000)):
-        for split in ("train", "test"):
-            place = folder / "large" / split / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(png(side, side, body=bytes(side * (3 * side + 1))))
+    images = [(f"{split}/{name}/0.png", 8) for split in ("train", "test") for name in ("cat", "dog")]
+    for name, side in (*images, ("train/dog/1.png", 8000)):
+        place = folder / "large" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(png(side, side, body=bytes(side * (3 * side + 1))))
     attempts["large"] = "data.load(f'imagefolder:{file}')", folder / "large"
     write_results(folder / "out", methods=["ids"], seeds=1, samples=60, epochs=4)
     counts_of(folder / "out", 900_000, method=coded("x" * MEGABYTE, 900_000), index=coded(1, 900_000))

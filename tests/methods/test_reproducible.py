@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from leantrain import Loader
-from toys import METHODS, SIZE, losses_at, wrapped
+from toys import EACH_METHOD, METHODS, SIZE, losses_at, wrapped
 
 EPOCHS = 6
 RANDOM = ["rpc", "rpd", "rs2", "infobatch", "sb", "stale-sb", "infobatch|rs2", "rpd|stale-sb"]
@@ -28,7 +28,7 @@ def epoch_of(loader: Loader) -> list[Any]:
     return given
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_same_seed_same_run(method: str) -> None:
     torch.manual_seed(1)
     first, loader = loader_of(method), loader_of(method)
@@ -51,7 +51,7 @@ def test_another_seed_another_run(method: str) -> None:
         for asked in (False, True)
     ],
 )
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_resumed_run_is_the_straight_one(method: str, epochs_before: int, asked: bool) -> None:
     straight = loader_of(method)
     for _ in range(epochs_before):
@@ -129,12 +129,12 @@ def check_stops(method: str, steps: slice, workers: int = 0) -> None:
             assert loader.stats.trained == straight.stats.trained
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_a_run_that_stops_at_a_step_goes_on_as_if_it_had_not(method: str) -> None:
     check_stops(method, slice(0, None, 19))
 
 
-@pytest.mark.parametrize("method", ["adonis", "composer-sb", "grad-match-pb"])  # each in test_many_more_stops
+@pytest.mark.parametrize("method", ["composer-sb", "grad-match-pb", "ids|adonis"])  # each in test_many_more_stops
 def test_also_with_workers(method: str) -> None:
     check_stops(method, slice(15, 16), workers=2)
 
