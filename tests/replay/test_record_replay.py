@@ -23,7 +23,7 @@ from leantrain import RPD, SB, Adonis, InfoBatch, Loader, Plan, Selector
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay import parquet_parts
 from leantrain.replay.record_replay import Record, Replay, first_of_each
-from toys import EACH_METHOD, METHODS, SIZE, Numbers, flat, losses_at, run_epoch, setup, wrapped
+from toys import EACH_METHOD, EACH_WAY, METHODS, SIZE, Numbers, flat, losses_at, run_epoch, setup, wrapped
 
 EPOCHS = 5
 
@@ -364,7 +364,7 @@ def test_sorted_draws_of_an_older_recording_are_shuffled(tmp_path: Path) -> None
 # Recording changes nothing, goes on where it was, and mixes with no other.
 
 
-@pytest.mark.parametrize("method", EACH_METHOD)
+@pytest.mark.parametrize("method", EACH_WAY)
 def test_recording_changes_nothing(method: str, tmp_path: Path) -> None:
     plain, recorded = wrapped(METHODS[method]()), wrapped(Record(METHODS[method](), tmp_path))
     assert recorded.selector.needs == plain.selector.needs

@@ -40,7 +40,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "replay"])
 def test_every_method_trains(digits, method):
-    settings = config(settings=SETTINGS, goal="balanced")
+    settings = config(settings=SETTINGS, goal="balanced", epochs=3)
     check(settings, [method])
     result = train(settings, digits, method, seed=0)
     facts = result.facts
