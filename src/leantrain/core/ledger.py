@@ -22,6 +22,8 @@ class Ledger:
         forgotten: (N,) int16, forgetting events: right at one training presentation, wrong at the next.
         trained: (N,) int32, how often the sample was trained on.
         trained_epoch: (N,) int32, the last epoch in which it was; -1 before.
+        fact_sum, fact_count: (N,) float64 and (N,) int32, sum and number of what ``Selector.observe`` said of it; None
+            unless the method observes (``keep_facts``).
     """
 
     def __init__(self, size: int) -> None:
@@ -36,6 +38,13 @@ class Ledger:
         self.forgotten = torch.zeros(size, dtype=torch.int16)
         self.trained = torch.zeros(size, dtype=torch.int32)
         self.trained_epoch = torch.full((size,), NEVER, dtype=torch.int32)
+        self.fact_sum: Tensor | None = None
+        self.fact_count: Tensor | None = None
+
+    def keep_facts(self) -> None:
+        """Have room for what a method observes, 12 bytes a sample."""
+        self.fact_sum = torch.zeros(self.size, dtype=torch.float64)
+        self.fact_count = torch.zeros(self.size, dtype=torch.int32)
 
     def record_training(
         self,
@@ -90,6 +99,15 @@ class Ledger:
             self.correct[indices] = correct.to(torch.int8)
         if confidence is not None:
             self.confidence[indices] = confidence.float()
+
+    def record_facts(self, indices: Tensor, facts: Tensor) -> None:
+        """Add what was observed of ``indices`` (B,), (B,) float32; what is not finite says nothing."""
+        if self.fact_sum is None or self.fact_count is None:
+            return
+        finite = facts.isfinite()
+        indices, facts = indices[finite], facts[finite]
+        self.fact_sum.index_add_(0, indices, facts.double())
+        self.fact_count.index_add_(0, indices, torch.ones(len(indices), dtype=torch.int32))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All arrays by name."""

@@ -31,8 +31,8 @@ class Selector:
     run lives in attributes made by ``setup``; those that ``learnt`` names are saved.
 
     ``needs`` names what the user must tell: ``"loss"`` (``Loader.reduce``), ``"score"`` (a scoring function,
-    ``wrap(score=...)``), ``"correct"`` and ``"confidence"`` (``reduce(..., logits=, targets=)``), ``"epochs"``,
-    ``"targets"`` and ``"goal"`` (``wrap(epochs=, targets=, goal=)``).
+    ``wrap(score=...)``), ``"correct"``, ``"confidence"`` and ``"logits"`` (``reduce(..., logits=, targets=)``),
+    ``"epochs"``, ``"targets"`` and ``"goal"`` (``wrap(epochs=, targets=, goal=)``). Who needs ``"logits"`` observes.
 
     Attributes:
         inputs: those of the settings that are facts of the samples; a trainer makes them.
@@ -109,6 +109,24 @@ class Selector:
         """Positions (K,) int64 within ``batch`` that get a backward pass. Asked in epochs with a ``loss_age``."""
         return torch.arange(len(batch.indices))
 
+    def observe(
+        self, epoch: int, indices: Tensor, losses: Tensor, logits: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Told of what ``reduce`` was given, if ``"logits"`` is in ``needs``: of a step of epoch ``epoch``.
+
+        Args:
+            indices: (B,) int64.
+            losses: (B,) with gradient, on the user's device.
+            logits: (B, C) class scores there, with gradient.
+            targets: (B,) class labels there.
+
+        Returns:
+            The (B,) losses to train on, where ``losses`` are finite finite too, and (B,) what is to be known of each
+            sample, in ``run.ledger.fact_sum`` and ``fact_count`` from the epoch's end on; NaN says nothing. What the
+            ledger and other methods know as the loss stays the user's.
+        """
+        return losses, torch.full_like(losses, torch.nan)
+
     def end_epoch(self, epoch: int) -> None:
         """Called once epoch ``epoch`` is over: its last step is done, its ``refresh`` samples are scored."""
 
@@ -168,6 +186,8 @@ class Composite(Selector):
 
     def _compose(self) -> None:
         parts = self.parts.values()
+        if len(observers := [name_of(part) for part in parts if "logits" in part.needs]) > 1:
+            raise ValueError(f"{' and '.join(observers)} both change the losses of a step. Take one of them.")
         self.needs = frozenset().union(*(part.needs for part in parts))  # pyright: ignore[reportAttributeAccessIssue]
         self.refill = all(part.refill for part in parts)
         self.scale_factor = min(part.scale_factor for part in parts)
@@ -201,6 +221,12 @@ class Composite(Selector):
             else:
                 part.pass_over(batch.epoch, batch.number, batch.indices[kept])
         return kept
+
+    def observe(
+        self, epoch: int, indices: Tensor, losses: Tensor, logits: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        observer = next(part for part in self.parts.values() if "logits" in part.needs)
+        return observer.observe(epoch, indices, losses, logits, targets)
 
     def end_epoch(self, epoch: int) -> None:
         for part in self.parts.values():

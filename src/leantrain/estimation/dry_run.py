@@ -130,12 +130,13 @@ class Stage:
             shuffle=True,
             generator=torch.Generator().manual_seed(self.seed),
         )
+        labels = None if self.targets is None else self.targets[taken]
         loader = wrap(
             plain,
             self._stand_in(selector, taken, aside),
             score=lambda batch: pick(facts["now"], batch),
             epochs=self.epochs,
-            targets=None if self.targets is None else self.targets[taken],
+            targets=labels,
             seed=self.seed,
         )
 
@@ -143,15 +144,23 @@ class Stage:
             facts["now"] = self.rehearsal.at(loader.epoch, self.epochs, self.simulated, self.seed)
 
         loader.at_epoch_start(next_epoch)
-        epochs = [self._epoch(loader, facts, scale, aside) for _ in range(math.ceil(self.epochs))]
+        epochs = [self._epoch(loader, facts, labels, scale, aside) for _ in range(math.ceil(self.epochs))]
         judged = loader.selector.needs & {"loss", "score", "correct", "confidence"}
         return DryRun(epochs, aside["before"], exact=scale == 1 and not judged)
 
-    def _epoch(self, loader: Loader, facts: dict[str, Scores], scale: float, aside: dict[str, float]) -> Epoch:
+    def _epoch(
+        self, loader: Loader, facts: dict[str, Scores], labels: Tensor | None, scale: float, aside: dict[str, float]
+    ) -> Epoch:
         stats, before, within = loader.stats, _counts(loader.stats), aside["within"]
         for batch in loader:
             now = facts["now"]
-            logits, targets = _logits(now, batch) if loader.selector.needs & {"correct", "confidence"} else (None, None)
+            logits, targets = None, None
+            if "logits" in loader.selector.needs:
+                assert labels is not None  # who needs logits needs class labels
+                targets = labels[batch]
+                logits = _class_scores(now.losses[batch], targets)
+            elif loader.selector.needs & {"correct", "confidence"}:
+                logits, targets = _logits(now, batch)
             loader.view(IMAGE)
             loader.reduce(now.losses[batch], logits, targets)
             _ = loader.lr_factor  # no optimizer is there to follow it
@@ -232,3 +241,11 @@ def _logits(now: Scores, batch: Tensor) -> tuple[Tensor | None, Tensor | None]:
     scores = ((1 - sure) / (classes - 1)).log().unsqueeze(1).repeat(1, classes)
     scores[:, 0] = sure.log()
     return scores, (~right).long()
+
+
+def _class_scores(losses: Tensor, labels: Tensor) -> Tensor:
+    """Class scores (B, C) of which ``losses`` (B,) are the cross-entropies with ``labels`` (B,), others all alike."""
+    classes = max(2, int(labels.max()) + 1)
+    right = (-losses).clamp(max=-1e-6).unsqueeze(1)
+    scores = (-right.expm1() / (classes - 1)).log().repeat(1, classes)
+    return scores.scatter(1, labels.clamp(min=0).unsqueeze(1), right)

@@ -274,7 +274,7 @@ class Loader:
             losses: (B,) one loss a sample, with gradient, of any floating type. A loss function's class weights act on
                 each sample's loss; unlike its own mean, the mean here does not divide by their sum. Of other shapes
                 with ``mask`` or ``sample_ids``. Or a dict of such, terms that are added up.
-            logits: (B, C) class scores, for methods that need correctness or confidence.
+            logits: (B, C) class scores, for methods that need them, or correctness or confidence.
             targets: (B,) class labels, likewise.
             indices: (B,) whose losses they are; by default those of the batch handed out last.
             weights: factors of a dict's terms by name; 1 where none is given. A sample's weight comes on top.

@@ -22,6 +22,7 @@ from leantrain.methods.infobatch import InfoBatch
 from leantrain.methods.input_size import InputSize
 from leantrain.methods.iswr import ISWR
 from leantrain.methods.kakurenbo import Kakurenbo
+from leantrain.methods.label_guard import LabelGuard
 from leantrain.methods.orderdp import OrderDP
 from leantrain.methods.random_pb import RandomPB
 from leantrain.methods.random_subset import RPC, RPD, RS2
@@ -43,6 +44,7 @@ METHODS: dict[str, type[Selector]] = {
     "orderdp": OrderDP,
     "kakurenbo": Kakurenbo,
     "iswr": ISWR,
+    "label-guard": LabelGuard,
     "ies": IES,
     "ids": IDS,
     "ssp": SSP,

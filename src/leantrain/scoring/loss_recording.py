@@ -101,7 +101,7 @@ class TrainingLoss:
         losses = check_losses(losses, len(indices), "reduce(losses)")
         places.check_gradient(losses.requires_grad)
         correct, confidence = judge(logits, targets)
-        if correct is None and (missing := self.selector.needs & {"correct", "confidence"}):
+        if correct is None and (missing := self.selector.needs & {"correct", "confidence", "logits"}):
             raise ValueError(
                 f"{type(self.selector).__name__} needs to know of each sample: {', '.join(sorted(missing))}. Call "
                 "reduce(losses, logits=logits, targets=targets) with (B, C) class scores and (B,) labels."
@@ -111,10 +111,21 @@ class TrainingLoss:
         finite = bool(seen.losses.isfinite().all())
         if not finite and self.nonfinite == "raise":
             raise FloatingPointError(broken(indices, seen.losses, "training"))
+        used, facts = losses, None
+        if "logits" in self.selector.needs:
+            if isinstance(told, Sums):
+                raise ValueError(
+                    f"{type(self.selector).__name__} changes the losses of single samples, and a mask or sample_ids "
+                    "make these means over the batch. Pass one loss a sample to reduce()."
+                )
+            assert logits is not None
+            assert targets is not None
+            used, facts = self.selector.observe(places.epoch, indices, losses, logits, targets)
+            facts = facts.detach().float().cpu()
         # A step that one rank skips is skipped by all: the others would wait for its gradient.
         skipped = self.nonfinite == "skip" and self.exchange.ranks.any(not finite)
         if not bool(first.all()):  # what is told again changes nothing that is known
-            indices, seen = indices[first], seen.take(first)
+            indices, seen, facts = indices[first], seen.take(first), None if facts is None else facts[first]
         if skipped:
             if not finite:
                 warnings.warn(broken(places.indices, losses, "training") + " The step is skipped.", stacklevel=3)
@@ -124,8 +135,8 @@ class TrainingLoss:
         self.stats.steps += places.steps
         for pixels, samples in places.trained.items():
             self.stats.trained_at[pixels] = self.stats.trained_at.get(pixels, 0) + samples
-        self.exchange.note(TRAINING, places.epoch, indices, *seen)
+        self.exchange.note(TRAINING, places.epoch, indices, *seen, facts)
         if isinstance(told, Sums):
             return told.mean(places.weights, self.exchange.ranks)
-        loss = losses.mean() if places.weights is None else weighted_mean(losses, places.weights)
+        loss = used.mean() if places.weights is None else weighted_mean(used, places.weights)
         return loss if places.share == 1 else loss * places.share
