@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import leantrain
-from leantrain import IDS, RS2, SB, Full, InfoBatch, InputSize, Kakurenbo, StaleSB
+from leantrain import IDS, RS2, SB, ClassCap, Distinct, Full, InfoBatch, InputSize, Kakurenbo, StaleSB
 from leantrain.estimation import forecast
 from leantrain.estimation.dry_run import DryRun, Epoch, Priced, Stage
 from leantrain.estimation.rehearsal import Costs, Rehearsal, samples_and_epochs
@@ -42,6 +42,7 @@ def loader(size=SIZE, kind=TensorDataset, **options):
 
 
 def stage(size=SIZE, batch_size=BATCH, epochs=EPOCHS, most=10**9, rehearsal=None, targets=None, **options):
+    options = {"goal": "balanced"} | options
     rng = torch.Generator().manual_seed(2)
     rehearsal = rehearsal or Rehearsal(torch.rand(3, 40, generator=rng))
     targets = torch.arange(size) % 4 if targets is None else targets
@@ -97,6 +98,31 @@ def test_every_method_goes_through_a_dry_run(name):
     assert len(made.epochs) == EPOCHS
     assert 0 < sum(epoch.trained for epoch in made.epochs) <= 1.3 * 40 * EPOCHS
     assert vars(selector) == before  # and it was not set up
+
+
+def test_repeats_are_looked_for_in_the_data_themselves():
+    contents = torch.arange(SIZE).float() % 100
+    data, targets = TensorDataset(contents), (torch.arange(SIZE) % 100) % 4
+    found = stage(dataset=data, targets=targets).run(Distinct())
+    assert [epoch.trained for epoch in found.epochs] == [100] * EPOCHS
+    given = stage(targets=targets).run(Distinct(groups=contents.long()))
+    assert [epoch.trained for epoch in given.epochs] == [100] * EPOCHS
+    some = stage(dataset=data, targets=targets, most=64 * EPOCHS, batch_size=2)
+    assert some.simulated == 128
+    for selector in (Distinct(), Distinct(groups=contents.long())):
+        trained = some.run(selector).epochs[0].trained
+        assert 100 / SIZE < trained / SIZE < 1  # fewer repeats are among fewer samples
+
+
+def test_what_the_goal_changes_is_estimated():
+    targets = torch.arange(SIZE).clamp_max(3)
+    for goal, trained in (("balanced", 4), ("as-trained", SIZE)):
+        found = stage(targets=targets, goal=goal, batch_size=4).run(ClassCap())
+        assert [epoch.trained for epoch in found.epochs] == [trained] * EPOCHS
+    options = {"selectors": {"class-cap": ClassCap()}, "epochs": 3, "seconds": 0.5, "targets": torch.arange(SIZE) % 4}
+    with pytest.raises(ValueError, match="ClassCap changes how often the classes come"):
+        leantrain.estimate(loader(), network(), F.cross_entropy, **options)
+    assert leantrain.estimate(loader(), network(), F.cross_entropy, **options, goal="balanced").forecasts
 
 
 def test_losses_decide_what_infobatch_prunes():

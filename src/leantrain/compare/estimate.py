@@ -45,7 +45,7 @@ def estimate(config: CompareConfig, data: ImageData, seconds: float = 60.0) -> E
 
     session = Session(config, data, seed)
     selectors = {method: _selector(session, method) for method in chosen}
-    return predict(training, session.batches, selectors, config.epochs, data.targets, seed, seconds)
+    return predict(training, session.batches, selectors, config.epochs, data.targets, seed, seconds, config.goal)
 
 
 def _selector(session: Session, method: str) -> Selector:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from leantrain.core.inputs import Input, Sized
+from leantrain.core.run import Goal
 from leantrain.core.selector import Selector
 from leantrain.core.stats import Stats
 from leantrain.embed.features import Features
@@ -61,6 +62,16 @@ class DryRun:
     exact: bool
 
 
+class _Places(Subset[Any]):
+    """Some samples of a data set, of which none is loaded: each gives its place among them."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return indices
+
+
 COUNTED = ("trained", "work", "scored", "loaded", "plan_seconds", "select_seconds")
 
 
@@ -101,6 +112,8 @@ class Stage:
         rehearsal: of which the losses are.
         costs: of which those of passes aside follow.
         most: batches that a run may take; n follows.
+        goal: as for ``wrap``.
+        dataset: of which the samples are, for what methods learn of it without loading any.
     """
 
     size: int
@@ -112,6 +125,8 @@ class Stage:
     rehearsal: Rehearsal
     costs: Costs
     most: int
+    goal: Goal | None = None
+    dataset: Any = None
 
     @property
     def simulated(self) -> int:
@@ -123,8 +138,9 @@ class Stage:
         """The counts of a training with ``selector``, which stays as it is."""
         taken, scale, aside = self._taken(), self.size / self.simulated, defaultdict[str, float](float)
         facts: dict[str, Scores] = {}
+        samples: Any = range(self.size) if self.dataset is None else self.dataset
         plain = DataLoader(
-            range(self.simulated),  # pyright: ignore[reportArgumentType]
+            _Places(samples, taken.tolist()),
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             shuffle=True,
@@ -138,6 +154,7 @@ class Stage:
             epochs=self.epochs,
             targets=labels,
             seed=self.seed,
+            goal=self.goal,
         )
 
         def next_epoch() -> None:
@@ -195,6 +212,8 @@ class Stage:
             elif (wanted := selector.inputs.get(name)) and value is not None:
                 given = self._made_up(name, wanted, value, aside) if callable(value) else _rows(value, taken, self.size)
                 setattr(twin, name, given)
+            elif isinstance(value, Tensor) and value.ndim:  # a setting, such as groups
+                setattr(twin, name, _rows(value, taken, self.size))
         return twin
 
     def _made_up(self, name: str, wanted: Input, source: Callable[..., Any], aside: dict[str, float]) -> Sized[Any]:

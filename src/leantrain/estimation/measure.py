@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from leantrain.core import dataset_info
+from leantrain.core.run import Goal
 from leantrain.core.selector import Selector
 from leantrain.estimation.dry_run import Stage
 from leantrain.estimation.forecast import Estimate, forecast
@@ -41,6 +42,7 @@ def estimate(
     targets: Any = None,
     seed: int = 0,
     seconds: float = 60.0,
+    goal: Goal | None = None,
 ) -> Estimate:
     """Predict how much faster each method would make a training on this machine, and what would bind it.
 
@@ -66,6 +68,7 @@ def estimate(
         targets: (N,) class labels, as for ``wrap``.
         seed: of all draws.
         seconds: how long it may take, about.
+        goal: as for ``wrap``.
 
     Raises:
         TypeError, ValueError: what ``wrap`` would refuse, with the method's name.
@@ -99,12 +102,12 @@ def estimate(
                 timed("optimizer")
             yield short, timed
 
-    return predict(training, loader, selectors, epochs, targets, seed, seconds)
+    return predict(training, loader, selectors, epochs, targets, seed, seconds, goal)
 
 
 def predict(
     training: Training, loader: DataLoader[Any], selectors: Mapping[str, Selector], epochs: float, targets: Any,
-    seed: int, seconds: float,
+    seed: int, seconds: float, goal: Goal | None = None,
 ) -> Estimate:  # fmt: skip
     """Rehearse ``training``, put full training and ``selectors`` through dry runs and price what they would do.
 
@@ -125,6 +128,8 @@ def predict(
         rehearsal=rehearsal,
         costs=costs,
         most=int(seconds * CHOOSING / BATCH / (len(selectors) + 1)),
+        goal=goal,
+        dataset=loader.dataset,
     )
     runs = []
     for name, selector in {"full": Full(), **selectors}.items():
