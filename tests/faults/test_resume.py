@@ -175,13 +175,13 @@ def killed(methods: list[str], endings: int, kills: int, folder: Path) -> dict:
 
 def test_kills_at_random_moments(tmp_path):
     found = killed(["sb", "kakurenbo"], 1, 1, tmp_path)
-    assert (found["endings"], found["kills"], found["differences"]) == (2, 2, 0)
+    assert (found["endings"], found["kills"], found["differences"]) == (6, 6, 0)  # in three loops
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_hundred_endings_over_all_methods(tmp_path):
-    found = killed([], 4, 1, tmp_path)
+    found = killed([], 2, 1, tmp_path)
     assert found["endings"] >= 100
     assert found["kills"] >= 100
     assert found["differences"] == 0
