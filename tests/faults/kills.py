@@ -42,9 +42,7 @@ SETTINGS = {
 ALL = [*(name for name in METHODS if name != "replay"), "ids+adonis", "infobatch+rs2"]
 
 
-CONFIG = TrainConfig(
-    limit=150, width=4, epochs=4, batch_size=32, device="cpu", goal="balanced", settings=SETTINGS
-)
+CONFIG = TrainConfig(limit=150, width=4, epochs=4, batch_size=32, device="cpu", goal="balanced", settings=SETTINGS)
 LOOPS = "plain", "ahead", "accumulating"
 AHEAD, ACCUMULATED = 2, 3  # batches
 

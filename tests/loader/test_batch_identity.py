@@ -92,6 +92,20 @@ def test_a_sample_of_two_batches_is_told_of_the_older_one_first():
     assert loader.ledger.trained.tolist() == [2] * SIZE
 
 
+def test_a_batch_that_was_left_behind_is_not_the_next_pass_s():
+    """In the data set's order the first batches of each pass hold the same samples."""
+    loader = wrap(DataLoader(range(SIZE), 4), Full(), epochs=3)
+    for epoch in range(3):
+        batches = iter(loader)
+        fetched = [(loader.indices, batch) for _, batch in zip(range(3), batches, strict=False)]
+        for ids, samples in fetched[:2]:  # the third is left
+            loader.reduce(loss(samples), indices=ids)
+        if epoch == 1:
+            ids, samples = fetched[2][1], fetched[2][1]
+            loader.reduce(loss(samples), indices=ids)
+            assert loader.ledger.loss_epoch[ids].tolist() == [1] * 4
+
+
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [

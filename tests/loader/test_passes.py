@@ -13,7 +13,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from leantrain import IES, RS2, Adonis, Full, InfoBatch, wrap
+from leantrain import IES, RPD, RS2, Adonis, ComposerSB, Full, InfoBatch, wrap
 from toys import SIZE, Numbers, wrapped
 
 
@@ -290,3 +290,86 @@ def test_a_collate_fn_that_changes_the_order_is_noticed(collate, kept, workers):
             next(iter(loader))
         return
     assert all(torch.equal(one, other) for one, other in zip(loader, expected, strict=True))
+
+
+def steps(loader, most, ahead=0):
+    """A loop that counts its steps up to ``most``; progress after each."""
+    seen = []
+    for _ in range(50):
+        if len(seen) == most:
+            break
+        held = []
+        for batch in loader:
+            held.append((loader.indices, batch))
+            if len(held) > ahead and len(seen) < most:
+                ids, samples = held.pop(0)
+                loader.reduce(loss(samples), indices=ids)
+                seen.append(loader.progress)
+            if len(seen) == most:
+                return seen
+        for ids, samples in held[: most - len(seen)]:
+            loader.reduce(loss(samples), indices=ids)
+            seen.append(loader.progress)
+    return seen
+
+
+def test_steps_come_to_their_end_where_each_pass_gives_less_than_is_left():
+    loader = wrap(DataLoader(range(SIZE), 7, shuffle=True, drop_last=True), RPD(keep_ratio=0.6), steps=11)
+    assert len(steps(loader, 11)) == 11
+    assert loader.progress == 1
+
+
+def test_a_look_and_what_was_left_behind_are_no_steps():
+    loader = wrap(DataLoader(range(SIZE), 4, shuffle=True), Full(), steps=30)
+    with torch.no_grad():
+        assert len(list(loader)) == 10
+    assert loader.progress == 0
+    for batch in loader:
+        loader.reduce(loss(batch))
+        with torch.no_grad():
+            assert len(list(loader)) == 10
+        assert loader.progress == pytest.approx(1 / 30)
+        break
+
+
+@pytest.mark.parametrize("stop", [1, 5, 9])
+def test_steps_that_were_fetched_ahead_count_once_when_going_on(stop):
+    straight, first, second = (
+        wrap(DataLoader(range(SIZE), 4, generator=torch.Generator().manual_seed(1)), Full(), steps=25) for _ in range(3)
+    )
+    said = steps(straight, 25, ahead=2)
+    steps(first, stop, ahead=2)
+    second.load_state_dict(first.state_dict())
+    assert steps(second, 25 - stop, ahead=2) == said[stop:]
+
+
+def test_steps_need_a_length():
+    class Unsized(Sampler):
+        def __iter__(self):
+            yield from range(SIZE)
+
+    with pytest.raises(TypeError, match=r"steps=... needs a sampler with a length: Unsized .* by epochs="):
+        wrap(DataLoader(range(SIZE), 4, sampler=Unsized()), Full(), steps=5)
+
+
+@pytest.mark.parametrize(("drawn", "size"), [(25, 6), (80, 3), (13, 4)])
+def test_full_training_on_drawn_samples_has_the_batches_of_plain_training(drawn, size):
+    def plain():
+        sampler = RandomSampler(range(SIZE), drawn > SIZE, drawn, generator=torch.Generator().manual_seed(1))
+        return DataLoader(range(SIZE), size, sampler=sampler)
+
+    assert list(map(len, wrap(plain(), Full(), epochs=2))) == list(map(len, plain()))
+
+
+def test_a_selection_of_drawn_samples_leaves_no_batch_of_one():
+    sampler = WeightedRandomSampler(torch.ones(SIZE), 2 * SIZE, generator=torch.Generator().manual_seed(2))
+    sizes = [len(batch) for _ in range(9) for batch in numbers(RPD(keep_ratio=0.6), sampler=sampler, batch_size=3)]
+    assert 4 in sizes
+    assert 1 not in sizes
+
+
+def test_a_rest_that_is_dropped_is_not_judged_on_its_own():
+    loader = wrapped(ComposerSB(start=0.0, end=0.9, interrupt=2), batch_size=6, drop_last=True, epochs=2)
+    said = len(loader)
+    assert said == len([loader.reduce(loss(batch)) for batch, _ in loader])
+    assert loader.stats.loaded == SIZE // 6 * 6

@@ -111,9 +111,12 @@ class Presentations:
         """A new pass begins."""
         self._pass = run_through
 
-    def forget(self) -> None:
-        """The running pass was a mere look: no losses of its batches can come."""
-        self._batches = deque((batch for batch in self._batches if batch.run_through != self._pass), maxlen=MOST)
+    def end(self, waits: bool) -> None:
+        """The pass is over. Unless it ``waits``, losses that did not come never will; before it, neither."""
+        self.over = True
+        last = self._pass if waits else self._pass + 1
+        kept = [batch for batch in self._batches if not batch.left or batch.run_through >= last]
+        self._batches = deque(kept, maxlen=MOST)
 
     @property
     def untold(self) -> list[Presented]:

@@ -166,9 +166,7 @@ class SelectionSampler:
         assert self.course is not None
         if self.fresh:
             self.open.close()
-        plan = self._planned(None)
-        refresh = () if plan.refresh is None else plan.refresh
-        if self.course.refreshed * self._size < len(refresh):
+        if (refresh := self._planned(None).refresh) is not None and self.course.refreshed * self._size < len(refresh):
             warnings.warn(
                 f"Epoch {self._epoch} was left before {type(self._selector).__name__} had the losses of {len(refresh)} "
                 "samples refreshed. Iterate to its end; where a framework stops after the last batch, call "
@@ -180,20 +178,22 @@ class SelectionSampler:
         """Batches of ``epoch`` with ``plan``; the most that there can be for online methods, and for samplers that
         draw with repeats or only a part."""
         share, waiting = self._share(epoch), len(self.open.indices)
-        if plan.batch_sizes is not None and share == 1:
-            cuts = [*[waiting][:waiting], *plan.batch_sizes]
+        if plan.batch_sizes is not None:
+            cuts = [*[waiting][:waiting], *self._first(epoch, plan.batch_sizes)]
             return sum(1 for _ in self._cut(torch.empty(sum(cuts)), cuts, self.ranks.count))
         repeats = len(plan.indices) > self.pool_size
         exact = self.order.once and not repeats
         yielded = min(len(plan.indices), self.order.samples()) if exact else self.order.samples()
         planned = math.ceil(share * (len(plan.indices) if repeats else yielded) - 1e-6)
         full, rest = divmod(planned + waiting, self._size)
-        joins = rest < self._fewest(planned) and full and self._selector.loss_age(epoch) is None
+        joins = rest < self._fewest(epoch, plan) and full and self._selector.loss_age(epoch) is None
         return full if self.order.drop_last or joins or not rest else full + 1
 
     def own_length(self, epoch: int) -> int:
         """The most batches of ``epoch`` where only drawing tells what the user's sampler gives."""
-        return math.ceil(self._share(epoch) * self.order.batches() - 1e-6)
+        share = self._share(epoch) if self.order.plain else 1.0  # the user's own are of any size
+        more = self.order.drop_last and len(self.open.indices) > 0  # a dropped rest, with what waits, may be one
+        return math.ceil(share * self.order.batches() - 1e-6) + more
 
     def select(self, number: int, indices: Tensor, losses: Tensor) -> Tensor:
         """The selector's choice among ``indices`` (B,): (K,) positions."""
@@ -239,7 +239,7 @@ class SelectionSampler:
         return "stored" if self._run.ledger.scored_within(order, self._epoch, age) else "fresh"
 
     def _all(self, order: Tensor, cuts: list[int] | None) -> Iterator[Request]:
-        fewest = self._fewest(len(order)) if cuts is None else self.ranks.count
+        fewest = self._fewest(self._epoch, self._plan) if cuts is None else self.ranks.count
         if waiting := len(self.open.indices):
             cuts = None if cuts is None or self._plan.batch_sizes is None else [waiting, *cuts]
             order, self.open.indices = torch.cat([self.open.indices, order]), NOTHING
@@ -284,6 +284,8 @@ class SelectionSampler:
     def _judged(self, order: Tensor, cuts: list[int] | None) -> Iterator[tuple[int, Tensor]]:
         """The batches that are judged one by one, numbered: the original ones, or as many as are joined."""
         joined = self._selector.scoring_batches if self.order.plain else 1
+        if self.order.plain and self.order.drop_last and not self._waits:
+            order = order[: len(order) // self._size * self._size]
         return enumerate(self._cut(order, cuts if joined == 1 else None, self.ranks.count, joined * self._size))
 
     def _judges(self, number: int, chunk: Tensor) -> bool:
@@ -304,15 +306,13 @@ class SelectionSampler:
                     f"{type(self._selector).__name__} {what} and cannot follow a custom sampler, nor one that draws "
                     "with repeats or a part of the data. Use shuffle=True in the DataLoader, of a Subset if need be."
                 )
-            order, cuts = self._plan.indices, None if sizes is None else list(sizes)
+            order, cuts = self._plan.indices, None if sizes is None else list(self._first(self._epoch, sizes))
         else:
             wanted = counts[order] > 0
             if not bool(wanted.all()):
                 cuts = cuts and [count for batch in wanted.split(cuts) if (count := int(batch.sum()))]
                 order = order[wanted]
-        share = self._share(self._epoch)
-        if share < 1:
-            order = order[: math.ceil(share * len(order) - 1e-6)]
+        order = self._first(self._epoch, order) if sizes is None else order[: sum(cuts or [])]
         if len(order) < self.ranks.count:
             raise ValueError(f"Epoch {self._epoch} has {len(order)} samples for {self.ranks.count} ranks. Use fewer.")
         return order, cuts
@@ -322,16 +322,18 @@ class SelectionSampler:
         epochs = self._run.epochs
         return epochs - epoch if epochs is not None and epoch < epochs < epoch + 1 else 1.0
 
+    def _first(self, epoch: int, whole: Any) -> Any:
+        """Those of ``whole``, samples or sizes of batches, that belong to the training."""
+        return whole[: math.ceil(self._share(epoch) * len(whole) - 1e-6)]
+
     @property
     def _size(self) -> int:
         return (self.order.batch_size or 1) * self.ranks.count
 
-    def _fewest(self, planned: int) -> int:
-        """Samples that the last batch of an epoch must have, or it joins the one before: one a rank, which would wait.
-
-        A selection rarely fills its last batch, so there it is two: BatchNorm finds no variance in one.
-        """
-        return self.ranks.count * (1 if planned >= self.pool_size else 2)
+    def _fewest(self, epoch: int, plan: Plan) -> int:
+        """Samples that the last batch of an epoch must have, or it joins the one before: one a rank, which would wait;
+        two where a selection leaves a rest, as BatchNorm finds no variance in one."""
+        return self.ranks.count * (1 + (self._share(epoch) < 1 or len(plan.indices) < self.pool_size))
 
     def _cut(self, order: Tensor, cuts: list[int] | None, fewest: int, size: int | None = None) -> Iterator[Tensor]:
         """``order`` in pieces of the sizes ``cuts``, else of ``size`` or a batch each; under ``fewest`` they join."""

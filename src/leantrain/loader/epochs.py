@@ -8,6 +8,7 @@ N = size of the data set, B = samples of a batch, K = samples kept of it, W = nu
 """
 
 import copy
+import math
 import time
 import warnings
 import weakref
@@ -80,7 +81,7 @@ class Epochs:
         self.sampler, self.reading, self.scoring, self.exchange, self.pins = sampler, reading, scoring, exchange, pins
         self.open, self.ranks, self.steps = sampler.open, sampler.ranks, steps
         self.presented = Presentations(self.ranks.count)
-        self.number, self.position = 0, 0.0
+        self.number, self.position, self._given = 0, 0.0, 0  # _given: batches of the running pass
         self.plan: Plan | None = None
         self.told = self.asked = self.rate_is_followed = self.viewed = False
         self.done: float | None = None
@@ -95,7 +96,7 @@ class Epochs:
         self._ever_told = False
         self._begun = False  # whether the plan of the running pass is there
         self._with_gradients = False  # whether a batch of the running pass was asked for outside of no_grad
-        self._exhausted = False  # the iterator is, and its last batch waits for its losses
+        self._exhausted = False  # the iterator is; where the epoch goes on, its last batch waits for its losses
         self._tried = "score" not in selector.needs  # whether the scoring function was
 
     def make_plan(self, pool: Tensor) -> Plan:
@@ -103,9 +104,9 @@ class Epochs:
         self.run.pool = sampler_part(self.user)
         if self.plan is None:
             start = time.perf_counter()
-            if self.steps is not None:  # the epochs that they come to, if those left leave nothing out
-                left = max(0, self.steps - self.stats.batches)
-                self.run.epochs = max(self.number + left / self.sampler.order.batches(), 1e-6)
+            if self.steps is not None:  # the whole epochs that they come to, if those left leave nothing out
+                left = max(0, self.steps - self.steps_begun)
+                self.run.epochs = max(1, self.number + math.ceil(left / self.sampler.order.batches()))
             self.before_plan = self.selector.state_dict()
             plan = self.selector.plan(self.number, pool)
             who = type(self.selector).__name__
@@ -130,6 +131,12 @@ class Epochs:
         newest = self.presented.newest
         if self._exhausted and newest and not newest.untouched:
             self._end()
+
+    @property
+    def steps_begun(self) -> int:
+        """Training batches so far, the newest included; where losses are told, only those that have them or wait."""
+        told = self.stats.steps + self.stats.skipped_steps
+        return told + len(self.presented.untold) if told else self.stats.batches
 
     def settle(self) -> None:
         """End an epoch that only waits for the losses of its last batch."""
@@ -161,45 +168,37 @@ class Epochs:
     def _batches(self) -> Iterator[Any]:
         self._leave()
         begun = self._start()
-        given = 0
         for request, data in self._loaded():
-            if given == 1:
-                self._check_told()
+            self._check_told()
             self.position = self.position if request.number == AGAIN else request.position
             if request.kind == "refresh":
                 self.scoring(self.number, request.indices, request.of, self.open.collated(data))
             elif request.kind == "train":
-                given += 1
                 yield self._hand_out(request.parts, request.indices, data)
             else:
                 self.open.keep(*self._choose(request, data), data)
                 while ready := self.sampler.pop():
-                    given += 1
                     yield self._hand_out_open(*ready)
         for ready in self.sampler.leftover():
-            given += 1
             yield self._hand_out_open(*ready)
-        if not given and not begun:
-            who = type(self.selector).__name__
-            warnings.warn(f"Epoch {self.number}: {who} kept too few samples for a single batch.", stacklevel=2)
-        self._exhaust(given)
+        if not self._given and not begun:
+            kept = f"{type(self.selector).__name__} kept too few samples for a single batch."
+            warnings.warn(f"Epoch {self.number}: {kept}", stacklevel=2)
+        self._exhaust()
 
-    def _exhaust(self, given: int) -> None:
+    def _exhaust(self) -> None:
         """The pass is through: an epoch, a mere look, or an epoch whose last losses are still to come."""
-        newest = self.presented.newest
-        if not given or (newest and not newest.untouched):
-            self._end()
-        elif not self.told and not self._with_gradients:
+        newest, self._exhausted = self.presented.newest, True
+        if not self.told and not (self._with_gradients or torch.is_grad_enabled()):
             self._undo()
-        elif not self.expected:
+        elif not self._given or not self.expected or (newest and not newest.untouched):
             self._end()
-        elif self.told or self.asked:  # the loop fetches ahead
-            self._exhausted = True
-        else:
+        elif not self.told and not self.asked:  # else the loop fetches ahead
             self._undo()
 
     def _check_told(self) -> None:
-        if self.told or self.asked or not self._with_gradients or "loss" not in self.selector.needs:
+        silent = self._given == 1 and self._with_gradients and not self.told and not self.asked
+        if not silent or "loss" not in self.selector.needs:
             return
         raise RuntimeError(
             f"{type(self.selector).__name__} needs the losses of each batch: compute the training loss as "
@@ -266,11 +265,11 @@ class Epochs:
         """The pass was a mere look at batches: as if it had not been."""
         assert self.at_start is not None
         self.selector.load_state_dict(self.at_start[0])
-        self.open.indices = self.at_start[1]
+        self.open.indices, self._exhausted = self.at_start[1], False
+        self.stats.batches -= self._given
         if self.sampler.order.pool() is None and not self.resumed:  # the next pass may give other samples
             self.selector.load_state_dict(self.before_plan)
             self.plan = None
-        self.presented.forget()
         self._over()
 
     def _end(self) -> None:
@@ -290,8 +289,9 @@ class Epochs:
         self._over()
 
     def _over(self) -> None:
-        self.at_start, self.sampler.course = None, None
-        self.position, self.told, self._exhausted, self.presented.over = 0.0, False, False, True
+        self.presented.end(waits=self._exhausted)
+        self.at_start, self.sampler.course, self._given = None, None, 0
+        self.position, self.told, self._exhausted = 0.0, False, False
 
     def _loaded(self) -> Iterator[tuple[Request, Any]]:
         """Each request of the epoch with its data, as the workers deliver them."""
@@ -341,7 +341,7 @@ class Epochs:
         batch = self.open.collated(data)
         weights = None if self._weights is None else self._weights[indices]
         self.presented.add(Presented(self._pass, self.number, parts, indices, weights))
-        self.stats.batches += 1
+        self.stats.batches, self._given = self.stats.batches + 1, self._given + 1
         self._with_gradients = self._with_gradients or torch.is_grad_enabled()
         if not self._tried:  # a scoring function that does not fit shows now, in whichever epoch it is first needed
             self._tried = True

@@ -88,7 +88,7 @@ class Loader:
         order = UserOrder(loader, size, self.ranks)
         self._steps = None if steps is None else validation.integer("steps", steps, least=1)
         if self._steps is not None:
-            self._run.epochs = self._steps / order.batches()  # see Epochs.make_plan
+            self._run.epochs = math.ceil(self._steps / order.batches("steps=..."))  # see Epochs.make_plan
         selector.setup(self._run)
         # Only the user's own collate_fn knows how to join samples of two batches, so those are kept as samples.
         collate: Any = loader.collate_fn
@@ -156,7 +156,7 @@ class Loader:
         if done is not None:  # by work, which is not the same in each epoch
             return done
         if self._steps is not None:
-            return min(1.0, self.stats.batches / self._steps)
+            return min(1.0, self._epochs.steps_begun / self._steps)
         epochs, epoch = self._run.need_epochs("progress"), self._epochs.number
         share = min(1.0, max(0.0, epochs - epoch))  # a last epoch may be cut short
         return min(1.0, (epoch + share * self._epochs.position) / epochs)

@@ -22,7 +22,7 @@ def save(epochs: Epochs) -> dict[str, Any]:
     ledger = epochs.exchange.ledger.state_dict()
     if epochs.resumed is not None and epochs.at_start is None:  # loaded, and nothing done since
         return copy.deepcopy(epochs.resumed) | {"ledger": ledger}
-    course, running = epochs.sampler.course, None
+    course, running, untold = epochs.sampler.course, None, []
     if epochs.at_start is None:  # between two epochs
         selector = epochs.selector.state_dict() if epochs.plan is None else epochs.before_plan
         opened, draws = epochs.open.indices, dataloader.draws(epochs.user)
@@ -40,6 +40,7 @@ def save(epochs: Epochs) -> dict[str, Any]:
             "course": _values(course) | {"again": untold + course.again},
             "held": epochs.open.held if epochs.sampler.fresh else [],
             "position": epochs.position,
+            "epochs": epochs.run.epochs,  # where the length was told in steps, what they come to
         }
     state = {
         "epoch": epochs.number,
@@ -47,7 +48,7 @@ def save(epochs: Epochs) -> dict[str, Any]:
         "selector": selector,
         "generators": draws,
         "running": running,
-        "stats": epochs.stats.state_dict(),
+        "stats": epochs.stats.state_dict() | {"batches": epochs.stats.batches - len(untold)},
         "done": epochs.done,
         "ranks": epochs.ranks.count,
         "run": _facts(epochs),
@@ -79,6 +80,7 @@ def load(epochs: Epochs, state: dict[str, Any]) -> None:
         if "held" in running["course"]:  # of an older version
             running["held"] = running["course"].pop("held")
         epochs.plan, epochs.position = Plan.of(running["plan"]), running["position"]
+        epochs.run.epochs = running.get("epochs", epochs.run.epochs) if epochs.steps else epochs.run.epochs
         epochs.sampler.pool_size = running.get("pool_size", epochs.run.size)
 
 

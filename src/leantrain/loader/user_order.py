@@ -65,9 +65,16 @@ class UserOrder:
         """(M,) int64, ascending: the samples that the sampler can give; None where only drawing them tells."""
         return sampler_pool(self._loader)
 
-    def batches(self) -> int:
-        """How many batches the user's DataLoader gives."""
-        return len(self._loader)
+    def batches(self, who: str = "len()") -> int:
+        """How many batches the user's DataLoader gives; a TypeError that says that ``who`` needs it, if unknown."""
+        try:
+            return len(self._loader)
+        except TypeError as error:
+            own = self.sampler if self.plain else self._loader.batch_sampler
+            raise TypeError(
+                f"{who} needs a sampler with a length: {type(own).__name__} has no len(). Give it a __len__"
+                + (", or tell the length of the training by epochs=." if who != "len()" else ".")
+            ) from error
 
     def samples(self) -> int:
         """How many samples the sampler yields on all ranks, as far as it tells."""
