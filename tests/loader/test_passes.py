@@ -217,6 +217,16 @@ def test_another_batch_size_goes_on_between_epochs_only():
         numbers(InfoBatch(), batch_size=8).load_state_dict(within)
 
 
+def test_labels_that_read_the_same_backwards_hide_no_change_of_order():
+    def by_size(samples):
+        samples = sorted(samples, reverse=True)
+        return {"id": torch.tensor(samples), "label": torch.tensor([sample in (1, 2) for sample in samples])}
+
+    loader = wrap(DataLoader(range(4), 4, collate_fn=by_size), Full(), epochs=1)
+    with pytest.raises(ValueError, match="gives samples back in another order"):
+        next(iter(loader))
+
+
 def test_a_scoring_function_that_does_not_fit_shows_at_once():
     loader = wrapped(IES(threshold=1.0, window=3), epochs=9, score=lambda batch: torch.tensor(1.0))
     with pytest.raises(ValueError, match="score"):
