@@ -7,7 +7,6 @@ from leantrain.core.selector import Selector
 from leantrain.estimation.forecast import Estimate
 from leantrain.estimation.measure import estimate
 from leantrain.loader.loader import Loader
-from leantrain.loader.wrap import wrap
 from leantrain.methods import (
     EL2N,
     IDS,
@@ -19,6 +18,7 @@ from leantrain.methods import (
     SB,
     SSP,
     Adonis,
+    Auto,
     ClassCap,
     ComposerSB,
     Distinct,
@@ -37,6 +37,7 @@ from leantrain.methods import (
     SeTa,
     StaleSB,
 )
+from leantrain.methods.by_name import wrap
 from leantrain.methods.class_floor import ClassFloor
 from leantrain.replay.record_replay import Record, Replay
 from leantrain.schedule import ProgressLR
@@ -57,6 +58,7 @@ __all__ = [
     "SB",
     "SSP",
     "Adonis",
+    "Auto",
     "Batch",
     "ClassCap",
     "ClassFloor",

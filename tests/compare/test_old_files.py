@@ -98,7 +98,10 @@ def test_a_finished_comparison_is_summarised_as_it_was(comparison, unknown, monk
     monkeypatch.setattr(runner_module, "train", lambda *_, **__: pytest.fail("a finished run was run again"))
     compare(config, data.load("digits", limit=60), comparison, resume=True)
     after = json.loads((comparison / "results.json").read_text())
-    for name in ("schema", "config", "summary", "runs"):
+    new = CompareConfig().model_dump(mode="json", include=after["config"].keys() - before["config"].keys())
+    assert after["config"] == new | before["config"]  # a setting that did not exist had its default
+    assert after["runs"] == [{"smaller": []} | run for run in before["runs"]]  # nor did smaller inputs
+    for name in ("schema", "summary"):
         assert after[name] == before[name]
     changed = config.model_copy(update={"evaluate": "end"})
     with pytest.raises(ValueError, match=r"another configuration \(evaluate 'epoch' there, 'end' here\)"):

@@ -22,7 +22,8 @@ class Input:
         kind: ``"features"``, an embedding, (N, D), by the model in training or a pre-trained one; ``"gradients"``, of
             the last layer, as factors; or one number a sample, (N,): ``"history"``, what the ledger of a probe tells, a
             short training beforehand; ``"scores"``, taken with the probe's model; ``"holdout"``, losses under models
-            that never saw the sample.
+            that never saw the sample. Or one number for all: ``"side"``, that of the images in pixels, where the model
+            takes smaller ones too.
         measure: of a history, the function of the ledger; of scores, one of (model, loader, forward=...), and
             unreadable="skip" in a training that skips.
         start: of features, the setting that says after how many epochs the model in training is asked for them, and
@@ -31,7 +32,7 @@ class Input:
         other: these are facts of another data set, which only the user can give.
     """
 
-    kind: Literal["features", "gradients", "history", "scores", "holdout"]
+    kind: Literal["features", "gradients", "history", "scores", "holdout", "side"]
     measure: Callable[..., Tensor] | None = None
     start: tuple[str, float] | None = None
     epochs: tuple[str, float] | None = None

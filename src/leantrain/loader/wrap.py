@@ -33,7 +33,8 @@ def wrap(
 
     Args:
         loader: any map-style DataLoader. Its data set, sampler, batch size, workers, ``collate_fn`` and pinning stay.
-        selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``.
+        selector: the method, for example ``InfoBatch()`` or ``IDS(features=...) | Adonis()``; ``leantrain.wrap`` takes
+            its name too, as ``"auto"``.
         score: function of a batch that gives one loss a sample, for methods that need it: ``scorer(model, loss_fn)``.
         epochs: length of the training; needed by methods and schedules that depend on it. With a fraction, the last
             epoch is cut short. Without it, the samples left in an online method's open batch at the very end, fewer

@@ -9,6 +9,7 @@ from typing import Any
 from leantrain.core.inputs import Input
 from leantrain.core.selector import Selector
 from leantrain.methods.adonis import Adonis
+from leantrain.methods.auto import Auto
 from leantrain.methods.class_cap import ClassCap
 from leantrain.methods.composer_sb import ComposerSB
 from leantrain.methods.distinct import Distinct
@@ -61,6 +62,7 @@ METHODS: dict[str, type[Selector]] = {
     "input-size": InputSize,
     "distinct": Distinct,
     "class-cap": ClassCap,
+    "auto": Auto,
     "replay": Replay,
 }
 

@@ -29,12 +29,16 @@ class Distinct(Selector):
         groups: (N,) int64, the same number for samples that repeat one another, where the data set does not show what
             it stores, or for near-copies. By default they are found by ``leantrain.core.exact_repeats``.
 
+        strict: whether data that do not show what they store are an error. Otherwise all samples count as different
+            ones, which ``notes`` tells.
+
     Cost: a hash of what is stored, once; 3 units a sample taken.
 
     Source: none, this is ours.
     """
 
     groups: Tensor | None = None
+    strict: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +52,7 @@ class Distinct(Selector):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
+        self._hidden = ""  # why the samples cannot be told apart
         content = self._content(run).unique(return_inverse=True)[1]  # (M,), numbered, as are the labels
         labels = content.new_zeros(len(content)) if run.targets is None else run.targets[run.where]
         labels = labels.unique(return_inverse=True)[1]
@@ -73,6 +78,9 @@ class Distinct(Selector):
             try:
                 return same_content(part, with_labels=run.targets is None)
             except TypeError as error:
+                self._hidden = str(error)
+                if not self.strict:
+                    return torch.arange(run.count)
                 raise TypeError(
                     f"{error} Say which samples of yours repeat one another: Distinct(groups=ids), with (N,) int64 ids "
                     "that are the same for copies."
@@ -99,6 +107,8 @@ class Distinct(Selector):
 
     def notes(self) -> list[str]:
         count = self.run.count
+        if self._hidden:
+            return [f"Distinct cannot tell which samples repeat one another: {self._hidden}"]
         found = [
             f"Distinct: {self._left_out:,} of {count:,} samples repeat another one, up to {self._largest} times the "
             f"same; each epoch takes one of each, {count - self._left_out:,} samples."

@@ -66,6 +66,8 @@ def build(
 
     def provide(name: str, wanted: Input, own: dict[str, Any]) -> Any:
         given = own.pop(name, None)
+        if wanted.kind == "side":
+            return given if given is not None else _side(session) if session else 0
         epochs = 0.0
         if wanted.epochs:
             setting, share = wanted.epochs
@@ -101,6 +103,15 @@ def try_sizes(selector: Selector, session: Session) -> None:
                     f"full side: {error} Take a model that takes any size, or choose others: "
                     "--set input-size.sides=..., --set input-size.stride=..."
                 ) from error
+
+
+def _side(session: Session) -> int:
+    """Of the images, in pixels; 0 where the model does not take smaller ones."""
+    try:
+        try_sizes(InputSize(), session)
+    except ValueError:
+        return 0
+    return session.data.image_size
 
 
 def _epochs(share: float, config: TrainConfig) -> int:
