@@ -5,6 +5,7 @@ from leantrain.core.plan import Batch, Plan
 from leantrain.core.run import Run
 from leantrain.core.selector import Selector
 from leantrain.estimation.forecast import Estimate
+from leantrain.estimation.inspection import Inspection, inspect
 from leantrain.estimation.measure import estimate
 from leantrain.loader.loader import Loader
 from leantrain.methods import (
@@ -72,6 +73,7 @@ __all__ = [
     "GradMatchPB",
     "InfoBatch",
     "InputSize",
+    "Inspection",
     "Kakurenbo",
     "LabelGuard",
     "Ledger",
@@ -90,6 +92,7 @@ __all__ = [
     "Selector",
     "StaleSB",
     "estimate",
+    "inspect",
     "one_by_one",
     "per_sample",
     "scorer",

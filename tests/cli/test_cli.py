@@ -1,11 +1,13 @@
 """The command line as a stranger meets it: one message for bad input, exit codes, flags over the file's settings."""
 
 import json
+import re
 import sys
 
 import pytest
 
 from leantrain.cli import app
+from leantrain.data import load
 from leantrain.utils import memory
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -79,6 +81,32 @@ def test_a_goal_that_matters_must_be_said_before_anything_is_trained(monkeypatch
     assert "changes how often the classes come" in text
     assert "balanced" in text
     assert not (tmp_path / "run" / "runs").exists()
+
+
+def test_inspect_looks_at_what_is_stored_and_says_what_it_did_not_look_at(monkeypatch, capsys):
+    words = ("--limit", "100", "--condition", "crawled=0.5+long-tail=4", "--goal", "balanced")
+    assert run(monkeypatch, "inspect", *words, "--seconds", "0") == 0
+    shown = capsys.readouterr().out
+    assert "Trying" not in shown
+    assert "Training" not in shown
+    assert shown.count("not looked at") == 2
+    (repeats,) = re.findall(r"exact repeats +(\d+) of (\d+) samples repeat", shown)
+    data = load("digits", limit=100, condition=words[3])
+    groups = len({(image.numpy().tobytes(), label) for image, label in data.train})
+    assert repeats == (str(len(data.targets) - groups), str(len(data.targets)))
+    assert "8 x 8 pixels" in shown
+
+
+def test_inspect_trains_if_asked_to_and_says_so_before(monkeypatch, capsys):
+    assert run(monkeypatch, "inspect", *SMALL, "--seconds", "0.5", "--check-labels") == 0
+    shown = capsys.readouterr().out
+    assert "Trying small for about 0.5 s" in shown
+    assert "Training small for 2 epochs to judge the labels, about" in shown
+    assert "--epochs 375 will do" in shown  # 15,000 / (0.4 * 100)
+    assert "not looked at" not in shown
+    assert "of full training's time" in shown
+    assert run(monkeypatch, "inspect", "--seconds", "-1") == 2
+    assert "seconds=-1" in capsys.readouterr().err
 
 
 def test_a_recorded_run_is_replayed(monkeypatch, tmp_path, capsys):

@@ -20,6 +20,7 @@ COMPARISON = "--methods --seeds --note --show-class --control --controls --line"
 FLAGS = {
     "compare": f"{TRAINING} {COMPARISON} --out --preset --scale --only --resume",
     "estimate": f"{TRAINING} --methods --seconds",
+    "inspect": f"{TRAINING} --seconds --check-labels",
     "train": f"{TRAINING} --out --method --seed --record --resume",
     "demo": "--out",
     "report": "--data --show-class",
@@ -104,7 +105,7 @@ def test_the_help_says_description_choices_range_and_default(capsys, monkeypatch
     assert "default" not in lines["--twice"].replace("--no-twice", "")
 
 
-@pytest.mark.parametrize("command", ["compare", "estimate", "train", "demo", "report", ""])
+@pytest.mark.parametrize("command", ["compare", "estimate", "inspect", "train", "demo", "report", ""])
 def test_the_help_fits_80_columns_and_cuts_no_word(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     app([*command.split(), "--help"], standalone_mode=False)

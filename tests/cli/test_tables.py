@@ -1,6 +1,7 @@
 """What is printed at 80 columns is whole: no cell is cut, no line is wider, every method and verdict is there."""
 
 import copy
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from leantrain.cli import tables
 from leantrain.estimation.dry_run import DryRun, Epoch
 from leantrain.estimation.forecast import Costs, Estimate, forecast
+from leantrain.estimation.inspection import Inspection
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 COMPARISONS = sorted(RESULTS.rglob("results.json"))
@@ -94,3 +96,19 @@ def test_an_estimate_is_whole():
     for row in found:
         assert f"{row.boost_with_preprocessing:.2f}×" in text
         assert f"{row.control_epochs:.1f} ep." in text
+
+
+def test_an_inspection_is_whole():
+    count = 1_234_567
+    found = Inspection(
+        size=10 * count, goal=None, classes={name: (name + 1) * count for name in range(9)}, once={0: 9, 1: 1, 2: 1},
+        repeats=5 * count, conflicts=tuple(range(count, count + 9)), hidden="", sides=((1080, 1920),) * 9,
+        unreadable=tuple(range(count, count + 8)), guarded=True, wrong_labels=0.4,
+    )  # fmt: skip
+    looked = " ".join(printed(tables.facts(found), width=80).split())
+    assert all(name in looked for name in found.facts())
+    words = printed(tables.facts(found), tables.advice(found), width=80).split()
+    assert {*" ".join(found.facts().values()).split()} <= {*words}
+    assert {word for one in found.advice() for word in (one.method, *one.why.split())} <= {*words}
+    plain = dataclasses.replace(found, repeats=0, guarded=None, sides=())
+    assert "results/conditions/study.json" in printed(tables.advice(plain), width=80).split()

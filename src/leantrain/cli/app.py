@@ -1,4 +1,4 @@
-"""The command line: ``leantrain compare``, ``estimate``, ``train``, ``demo`` and ``report``."""
+"""The command line: ``leantrain compare``, ``estimate``, ``inspect``, ``train``, ``demo`` and ``report``."""
 
 import contextlib
 import os
@@ -79,6 +79,20 @@ def estimate(
 
 
 @app.command()
+@configured(CompareConfig, TrainConfig.model_fields)
+def inspect(
+    given: dict[str, Any],
+    seconds: Annotated[float, typer.Option(help="how long the model is tried for what binds it; 0: not at all")] = 10.0,
+    check_labels: Annotated[
+        bool, typer.Option("--check-labels", help="train for --epochs, to tell how many labels are wrong")
+    ] = False,
+) -> None:
+    """Look at a data set, and say which method is expected to pay. For a loop of your own: leantrain.inspect(...)."""
+    _check_alone()
+    commands.inspect(checked(CompareConfig, given, CompareConfig), seconds, check_labels)
+
+
+@app.command()
 @configured(TrainConfig)
 def train(
     given: dict[str, Any],
@@ -144,5 +158,6 @@ def main() -> None:
 def _check_alone() -> None:
     if under_torchrun():
         raise ValueError(
-            "compare and estimate run in one process. On several ranks, train: torchrun ... -m leantrain train ..."
+            "compare, estimate and inspect run in one process. On several ranks, train: torchrun ... -m leantrain "
+            "train ..."
         )

@@ -1,6 +1,8 @@
 """What the commands do once their options are read, and what they print."""
 
 import contextlib
+import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,42 @@ def study(
         console.print(f"[bold]{escape(comparison)}[/]", highlight=False)
         _report(out / comparison, read_data(config))
     console.print(f"Results: {out / 'study.json'}", highlight=False, soft_wrap=True)
+
+
+def inspect(config: "CompareConfig", seconds: float, check_labels: bool) -> None:
+    """What the data set holds, and what is expected to pay; what takes a while is said before."""
+    from torch.utils.data import DataLoader
+
+    from leantrain.cli.tables import advice, facts
+    from leantrain.compare.estimate import estimate as predict
+    from leantrain.estimation.forecast import duration
+    from leantrain.estimation.inspection import inspect as look_at
+    from leantrain.methods.label_guard import LabelGuard
+    from leantrain.train.trainer import train as run
+
+    data = read_data(config)
+    estimate = guard = None
+    if seconds:
+        console.print(
+            f"Trying {escape(config.model)} for about {seconds:g} s, for what binds it; --seconds 0 leaves that out.",
+            highlight=False,
+        )
+        estimate = predict(config.model_copy(update={"methods": ("full",)}), data, seconds)
+    if check_labels:
+        lasts = "" if estimate is None else f", about {duration(estimate.forecasts[0].seconds)}"
+        console.print(
+            f"Training {escape(config.model)} for {config.epochs} epochs to judge the labels{lasts}.", highlight=False
+        )
+        enough = math.ceil(LabelGuard.least_visits / (LabelGuard.decide * len(data.targets)))
+        if config.epochs < enough:
+            console.print(f"That many are too few to believe what it finds; --epochs {enough:,} will do.")
+        guard = run(config, data, "label-guard", config.seeds[0], evaluate=False).facts.events
+    loader = DataLoader(data.train, batch_size=config.batch_size)
+    found = look_at(loader, targets=data.targets, goal=config.goal, guard=guard, estimate=estimate)
+    found = dataclasses.replace(found, sides=((data.image_size, data.image_size),))  # what the model gets of it
+    console.print(f"[bold]{escape(data.name)}[/]: {found.size:,} training samples", highlight=False)
+    console.print(facts(found))
+    console.print(advice(found))
 
 
 def train(config: Any, method: str, seed: int, out: Path, record: Path | None, resume: bool, first: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison shows in the terminal: a progress bar with the time left, a line a finished run, the table."""
+"""What commands show in the terminal: a comparison's progress bar, a line a finished run; tables."""
 
 import math
 from typing import Any
@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from leantrain.compare.config import CompareConfig
 from leantrain.compare.job import Job, jobs
 from leantrain.compare.results import BEATS, LOSES, NOISE
 from leantrain.data.conditions import unbalanced
+from leantrain.estimation.inspection import Inspection
 
 COLOURS = {BEATS: "green", LOSES: "red", NOISE: "yellow"}
 SIGNS = {BEATS: " ▲", LOSES: " ▼"}
@@ -223,3 +225,27 @@ def _speedups(table: dict[str, Any]) -> Table:
             texts.append(f"{cell['speedup']:.2f}\n({control}{printed})")
         drawn.add_row(row, *texts)
     return drawn
+
+
+def facts(found: Inspection) -> Table:
+    """What was looked at in a data set, and what was seen there."""
+    shown = _plain("What is there", "looked at", "found")
+    for name, text in found.facts().items():
+        shown.add_row(name, Text(text, "dim" if text.startswith("not looked at") else ""))
+    return shown
+
+
+def advice(found: Inspection) -> Table:
+    """Which methods are expected to pay, why, and which file says so."""
+    shown = _plain("What is expected to pay", "method", "why", "measured in")
+    for one in found.advice():
+        shown.add_row(one.method, one.why, one.evidence)
+    return shown
+
+
+def _plain(title: str, *headings: str) -> Table:
+    """A table of text: the first column as wide as its words, the others folded."""
+    begun = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        begun.add_column(heading, no_wrap=heading == headings[0], overflow="fold")
+    return begun

@@ -102,6 +102,11 @@ class Distinct(Selector):
     def settings(self) -> dict[str, Any]:
         return {} if self.groups is None else {"groups": "given"}
 
+    @property
+    def conflicts(self) -> tuple[int, ...]:
+        """Indices of the samples that are stored alike and have different labels, ascending."""
+        return tuple(self._conflicts.tolist())
+
     def report(self) -> dict[str, float]:
         return {"repeats_left_out": self._left_out, "label_conflicts": len(self._conflicts)}
 

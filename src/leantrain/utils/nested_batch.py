@@ -64,6 +64,13 @@ def pixels(batch: Any) -> int:
     return sum(found)
 
 
+def sides(batch: Any) -> set[tuple[int, int]]:
+    """(height, width) of the images of ``batch``, the (B, C, H, W) tensors, each once."""
+    found: set[tuple[int, int]] = set()
+    _map(lambda leaf: found.add((leaf.shape[2], leaf.shape[3])) if _are_images(leaf) else None, [batch])
+    return found
+
+
 def channels_last(batch: Any) -> Any:
     """``batch`` with its images, the (B, C, H, W) tensors, laid out channels last; everything else as it is."""
     form = torch.channels_last
