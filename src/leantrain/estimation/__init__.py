@@ -1,1 +1,1 @@
-"""What each method would save in a loop, from a minute of measuring it."""
+"""What the data call for, and what each method would save in a loop, from a minute of measuring it."""
