@@ -17,6 +17,7 @@ from leantrain.estimation.forecast import Estimate, Forecast
 from leantrain.estimation.rehearsal import unmoved_randomness
 from leantrain.loader import dataloader
 from leantrain.loader.wrap import wrap
+from leantrain.methods.auto import LEAST_SIDE
 from leantrain.methods.class_cap import TAIL, typical
 from leantrain.methods.distinct import Distinct
 from leantrain.methods.full import Full
@@ -25,7 +26,6 @@ from leantrain.methods.label_guard import LabelGuard
 from leantrain.utils import nested_batch
 from leantrain.utils.dataloader_copy import copy_with
 
-LEAST_SIDE = 64  # of images, in pixels: the time of a step on smaller ones no longer goes with their pixels
 LEAST_SHARE = 0.01  # of the samples that must be repeats: leaving out fewer saves less than timings tell
 READ = 8  # samples that are read for their size
 
