@@ -227,6 +227,15 @@ def test_labels_that_read_the_same_backwards_hide_no_change_of_order():
         next(iter(loader))
 
 
+def test_a_first_batch_of_one_sample_twice_hides_no_change_of_order():
+    order = [3, 3, 0, 1]
+    loader = wrap(DataLoader(range(4), 2, sampler=order, collate_fn=lambda s: torch.tensor(sorted(s))), Full())
+    batches = iter(loader)
+    assert next(batches).tolist() == [3, 3]
+    with pytest.raises(ValueError, match="gives samples back in another order"):
+        next(batches)
+
+
 def test_a_scoring_function_that_does_not_fit_shows_at_once():
     loader = wrapped(IES(threshold=1.0, window=3), epochs=9, score=lambda batch: torch.tensor(1.0))
     with pytest.raises(ValueError, match="score"):

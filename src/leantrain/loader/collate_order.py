@@ -1,4 +1,4 @@
-"""A ``collate_fn`` of the user's, watched once: losses go to other samples where it changes their order or number.
+"""A ``collate_fn`` of the user's, watched at first: losses go to other samples where it changes their order or number.
 
 B = samples of a batch.
 """
@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+WATCHED = 8  # batches of a process, at most: none may tell the order, where samples are alike or change by chance
+
 
 class InOrder:
-    """The ``collate_fn`` itself, but for the first batch of each process, which is collated backwards too.
+    """The ``collate_fn`` itself, but for the first batch of each process that tells the order: backwards too.
 
     Random streams stand afterwards where they stood, and the batch is the first call's. What depends on chance or on
     its neighbours (mixup, padding) cannot be judged so and passes.
@@ -29,16 +31,18 @@ class InOrder:
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
-        self._watched = False
+        self._watches = WATCHED
 
     def __call__(self, samples: list[Any]) -> Any:
-        if self._watched or len(samples) < 2:
+        if not self._watches or len(samples) < 2:
             return self.collate(samples)
-        self._watched = True
+        self._watches -= 1
         with _streams_restored():
             backwards = self._backwards(samples)
         batch = self.collate(samples)
-        if backwards is not None and _reordered(batch, backwards[0], len(samples)):
+        judged = [] if backwards is None else _reordered(batch, backwards[0], len(samples))
+        self._watches = 0 if judged else self._watches
+        if judged and all(judged):
             name = getattr(self.collate, "__name__", type(self.collate).__name__)
             raise ValueError(
                 f"The collate_fn {name} gives samples back in another order than it was given them (sorted by length, "
@@ -68,13 +72,13 @@ class _streams_restored:
             sys.modules["numpy"].random.set_state(self.numpy)
 
 
-def _reordered(batch: Any, backwards: Any, size: int) -> bool:
-    """Whether the rows of ``backwards`` are those of ``batch``, in an order that is not the reverse one."""
+def _reordered(batch: Any, backwards: Any, size: int) -> list[bool]:
+    """Of each column that tells the order, whether ``backwards`` has its rows in another one than the reverse."""
     judged = []
     for ours, theirs in zip(_columns(batch, size), _columns(backwards, size), strict=False):
-        if Counter(ours) == Counter(theirs) and ours != ours[::-1]:  # labels 0 1 1 0 say nothing of the order
+        if Counter(ours) == Counter(theirs) and ours != ours[::-1]:  # labels 0 1 1 0 say nothing of it
             judged.append(ours != theirs[::-1])
-    return bool(judged) and all(judged)
+    return judged
 
 
 def _columns(batch: Any, size: int) -> Iterator[list[Any]]:
