@@ -157,7 +157,8 @@ def value(root: Any, rng: random.Random) -> Any:
         for _ in range(rng.choice((1, 2, 50, 120))):
             holder[key] = rng.choice(([holder[key]], {"a": holder[key]}))
     elif isinstance(holder[key], int | float):
-        holder[key] = rng.choice((-holder[key], holder[key] + 1, holder[key] / 3))
+        third = holder[key] / 3 if abs(holder[key]) < 2**1000 else holder[key] // 3  # more than a float holds
+        holder[key] = rng.choice((-holder[key], holder[key] + 1, third))
     return root[0]
 
 
