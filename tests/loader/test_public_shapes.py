@@ -188,7 +188,7 @@ class Account:
         """The weights of an epoch, by the losses before it."""
         self.given[epoch], self.weights[epoch] = [], dict.fromkeys(range(SIZE), 1.0)
         left = (STEPS - self.steps) / math.ceil(SIZE / BATCH)
-        epochs = epoch + left if self.in_steps else EPOCHS
+        epochs = epoch + math.ceil(left) if self.in_steps else EPOCHS
         if isinstance(self.selector, InfoBatch) and epoch < self.selector.delta * epochs:
             below = [self.pool[at] for at in easy([self.loss[i] for i in self.pool])]
             if below:

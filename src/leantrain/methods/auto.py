@@ -43,7 +43,7 @@ class Auto(Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._choose(labels=True, cap=True)
+        self._choose(labels=True, cap=False)  # what it needs; the cap joins where the goal asks for it
 
     def setup(self, run: Run) -> None:
         self._choose(labels=run.targets is not None, cap=run.goal == "balanced")
