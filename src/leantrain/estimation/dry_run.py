@@ -248,8 +248,9 @@ def _rows(value: Any, taken: Tensor, size: int) -> Any:
         pick = taken if len(value.delta) == size else slice(None)
         return replace(value, delta=value.delta[pick], features=value.features[pick], fingerprint="")
     value = value.values if isinstance(value, Features) else value
-    rows = 0 if isinstance(value, int) else len(value)  # a number is a fact of all samples
-    return value[taken] if rows == size and len(taken) < size else value
+    if isinstance(value, int):  # a fact of all samples
+        return value
+    return value[taken] if len(value) == size and len(taken) < size else value
 
 
 def _logits(now: Scores, batch: Tensor) -> tuple[Tensor | None, Tensor | None]:
