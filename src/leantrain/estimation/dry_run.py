@@ -28,7 +28,7 @@ from leantrain.rng import generator
 from leantrain.scoring.scorer import Scores
 
 WIDTH = 64  # features of a made-up embedding whose real one does not say how wide it is
-IMAGE = torch.empty(1, 1, 224, 224, device="meta")  # stands for a batch whose view is asked for
+IMAGE = 224  # side of the image that stands for a batch whose view is asked for
 LEAST = 64  # batches that are simulated at least: a selection of a few per cent must fill one
 
 
@@ -169,6 +169,7 @@ class Stage:
         self, loader: Loader, facts: dict[str, Scores], labels: Tensor | None, scale: float, aside: dict[str, float]
     ) -> Epoch:
         stats, before, within = loader.stats, _counts(loader.stats), aside["within"]
+        image = torch.zeros(1, 1, IMAGE, IMAGE)
         for batch in loader:
             now = facts["now"]
             logits, targets = None, None
@@ -178,7 +179,7 @@ class Stage:
                 logits = _class_scores(now.losses[batch], targets)
             elif loader.selector.needs & {"correct", "confidence"}:
                 logits, targets = _logits(now, batch)
-            loader.view(IMAGE)
+            loader.view(image)
             loader.reduce(now.losses[batch], logits, targets)
             _ = loader.lr_factor  # no optimizer is there to follow it
         spent = {name: scale * (value - before[name]) for name, value in _counts(stats).items()}
