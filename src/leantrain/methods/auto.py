@@ -1,4 +1,4 @@
-"""Auto: the methods that pay, each where the data call for it. N = size of the data set."""
+"""Auto: the methods that are to pay, each where the data call for it. N = size of the data set."""
 
 import operator
 from dataclasses import dataclass
@@ -77,5 +77,5 @@ class Auto(Composite):
                 "that asks for loader.view(x) says so: Auto(side=224)."
             )
         elif self.side < LEAST_SIDE:
-            left_out.append(f"Auto: images of {self.side} pixels keep their size; from {LEAST_SIDE} on others pay.")
+            left_out.append(f"Auto: images of {self.side} pixels keep their size: they are below {LEAST_SIDE}.")
         return super().notes() + left_out

@@ -24,8 +24,7 @@ class ClassCap(Selector):
     largest class, at the start, has at most 1.5 times the samples of the median one.
 
     Args:
-        cap: samples of a class, over those of the median class. 1 halves the work where classes fall exponentially;
-            down to 0.2 it costs rare classes nothing, and takes less time.
+        cap: most samples of a class, over those of the median class; lower takes less time.
 
     Cost: 3 units a sample taken. Needs class labels and the goal. Classes without a sample in the pool do not count; of
     an even number of classes the median lies between the middle two.
